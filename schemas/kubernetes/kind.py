@@ -1,0 +1,53 @@
+"""What makes a resource collectable: one declaration."""
+
+from dataclasses import dataclass
+
+from msgspec import Raw
+
+from schemas.kubernetes.base import KubeObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One resource of the Kubernetes API and its projection.
+
+    Everything else (paths, decoders, subjects, rows, schemas, documentation) is derived from it.
+    """
+
+    resource: str
+    """kubectl's plural, the name in frames, rows and URLs; `<plural>.<group>` for a generic one."""
+    kind: str
+    model: type[KubeObject]
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+    as_table: bool = False
+    """Read in the Table form, so that values never reach us (Secrets)."""
+    generic: bool = False
+    """Kept whole but redacted, for a resource that was added by setting."""
+
+    @property
+    def plural(self) -> str:
+        """The path segment: `widgets` of `widgets.example.com`."""
+        return self.resource.partition(".")[0]
+
+    @property
+    def api_version(self) -> str:
+        """`apps/v1`; `v1` for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "") -> str:
+        """The API server's path of the collection, in one namespace or in all."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return f"{root}/namespaces/{namespace}/{self.plural}" if namespace else f"{root}/{self.plural}"
+
+    def decode(self, data: bytes | Raw) -> KubeObject:
+        """One object as `encode` wrote it or the API server sends it. Raises msgspec.DecodeError.
+
+        A null where the type has none is read as absence. Tables are read by `config.SecretTable`.
+        """
+        return self.model.decode(data)
+
+    def encode(self, obj: KubeObject) -> bytes:
+        """The projection as it is sent and stored."""
+        return obj.encode()

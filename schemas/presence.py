@@ -1,0 +1,81 @@
+"""Signs of life: what an agent and a service say of themselves.
+
+The words are OpAMP's (Open Agent Management Protocol) where they fit: capabilities, health, instance.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Message(BaseModel):
+    """Base of the bodies that services exchange: unknown fields are ignored, a newer sender may add some."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Health(Message):
+    """OpAMP's ComponentHealth."""
+
+    healthy: bool
+    status: str = ""
+    """One word: `starting`, `running`, `degraded`, `stopping`."""
+    last_error: str = ""
+    start_time: datetime
+
+
+class CollectionState(StrEnum):
+    """Where the collection of one resource stands. Open: a reader must expect others."""
+
+    LISTING = "listing"
+    SYNCED = "synced"
+    FORBIDDEN = "forbidden"
+    FAILING = "failing"
+    ABSENT = "absent"
+    OFF = "off"
+
+
+class Collection(Message):
+    """How the collection of one resource is doing."""
+
+    resource: str
+    state: str
+    """A CollectionState."""
+    reason: str = ""
+    """Why it is not synced, in the API server's words where it has any."""
+    objects: int = 0
+    relists: int = 0
+    """Full lists since the agent started."""
+    last_event_at: datetime | None = None
+    """When the API server last sent something for it: an object, a bookmark or a page."""
+
+
+class Heartbeat(Message):
+    """An agent's sign of life; the stream keeps the last one."""
+
+    version: str
+    """Of the agent's code."""
+    instance: str = ""
+    """The real thing under the id; for Kubernetes the UID of the namespace kube-system. Empty: not known."""
+    platform: str = ""
+    """Version of the thing it serves, such as `v1.36.3`."""
+    epoch: str = ""
+    """Of the frames it publishes now; empty before the first."""
+    interval: float = Field(gt=0)
+    """Seconds until the next heartbeat; two of them missed make the agent stale, three lost."""
+    capabilities: list[str] = []
+    """What this agent can do: `observe:pods`, … (asked of the API server at start)."""
+    read_only: bool = True
+    health: Health
+    collection: list[Collection] = []
+    counters: dict[str, int] = {}
+    """Totals since start, such as `dropped` and `rejected`."""
+
+
+class ServiceHeartbeat(Message):
+    """A core service's sign of life; the master's is also the clock by which agents are judged."""
+
+    version: str
+    interval: float = Field(gt=0)
+    health: Health

@@ -1,0 +1,30 @@
+"""Builds the Kubernetes capability from its layers; the only one that knows the implementations."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from services.agent.kubernetes.repository.resources import KubernetesResources
+from services.agent.kubernetes.sdk import client
+from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
+from services.agent.settings import AgentSettings
+
+
+@asynccontextmanager
+async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[KubernetesObservation]:
+    """The capability of the cluster that the settings name. Raises UserError."""
+    connection = await client.connect(
+        settings.kubeconfig,
+        timeout=settings.timeout_http_client,
+        user_agent=f"atlhyper-agent/{version('atlhyper')}",
+    )
+    try:
+        resources = KubernetesResources(connection, page_timeout=settings.timeout_snapshot_collect)
+        selection = Selection(
+            namespaces=tuple(settings.namespaces),
+            secrets=settings.secrets == "metadata",
+            further=tuple(settings.resources),
+        )
+        yield KubernetesObservation(resources, selection)
+    finally:
+        await connection.close()

@@ -1,0 +1,130 @@
+"""The Kubernetes capability: every resource by a reflector of its own."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from schemas.frames import Scope
+from schemas.ids import AgentKind
+from schemas.kubernetes import KINDS
+from schemas.kubernetes.kind import Kind
+from schemas.presence import Collection
+from services.agent.capability import Identity, Sink
+from services.agent.kubernetes.repository.interfaces import ResourceRepository
+from services.agent.kubernetes.sdk.interfaces import KubernetesError
+from services.agent.kubernetes.service.reflector import Reflector
+from services.agent.kubernetes.service.status import ResourceStatus, switched_off
+from services.runtime import logs
+from services.runtime.errors import UserError
+
+_log = logs.get_logger(__name__)
+
+CONCURRENT_LISTS = 2
+"""Resources listing at once: it bounds the pages in memory and the load on the API server."""
+
+EVENTS = "events"
+SECRETS = "secrets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What the settings ask for."""
+
+    namespaces: tuple[str, ...] = ()
+    """Empty for all."""
+    secrets: bool = True
+    further: tuple[str, ...] = ()
+    """`<plural>.<version>.<group>`"""
+
+
+@dataclass(slots=True)
+class _Completion:
+    """Says `synced` when the last namespace of a resource has been listed."""
+
+    resource: str
+    waiting: set[str]
+    sink: Sink
+
+    async def done(self, namespace: str) -> None:
+        self.waiting.discard(namespace)
+        if not self.waiting:
+            await self.sink.synced(self.resource)
+
+
+class KubernetesObservation:
+    """Capability of one cluster."""
+
+    kind = AgentKind.KUBERNETES
+
+    def __init__(
+        self,
+        repository: ResourceRepository,
+        selection: Selection,
+        kinds: Sequence[Kind] = tuple(KINDS.values()),
+    ) -> None:
+        self._repository = repository
+        self._selection = selection
+        self._kinds = [kind for kind in kinds if selection.secrets or kind.resource != SECRETS]
+        self._statuses = {kind.resource: ResourceStatus(kind.resource) for kind in self._kinds}
+        self._lists = asyncio.Semaphore(CONCURRENT_LISTS)
+
+    async def identify(self) -> Identity:
+        try:
+            identity = await self._repository.identity()
+            for gvr in self._selection.further:
+                await self._add(gvr)
+        except KubernetesError as error:
+            raise UserError(
+                error.reason,
+                next_step="check address and credential with `kubectl get namespaces`, then start again",
+            ) from error
+        return identity
+
+    async def _add(self, gvr: str) -> None:
+        kind = await self._repository.resolve(gvr)
+        if kind.resource not in self._statuses:
+            self._kinds.append(kind)
+            self._statuses[kind.resource] = ResourceStatus(kind.resource)
+
+    async def announce(self) -> Sequence[str]:
+        kinds = await self._repository.readable(self._kinds, self._selection.namespaces)
+        return [f"observe:{kind.resource}" for kind in kinds]
+
+    def scope(self) -> Scope:
+        return Scope(
+            resources=[kind.resource for kind in self._kinds if kind.resource != EVENTS],
+            namespaces=list(self._selection.namespaces),
+        )
+
+    async def observe(self, sink: Sink) -> None:
+        await self._follow([kind for kind in self._kinds if kind.resource != EVENTS], sink)
+
+    async def follow_events(self, sink: Sink) -> None:
+        await self._follow([KINDS[EVENTS]], sink)
+
+    async def _follow(self, kinds: Sequence[Kind], sink: Sink) -> None:
+        async with asyncio.TaskGroup() as group:
+            for kind in kinds:
+                namespaces = (self._selection.namespaces if kind.namespaced else ()) or ("",)
+                completion = _Completion(kind.resource, set(namespaces), sink)
+                for namespace in namespaces:
+                    reflector = Reflector(
+                        kind,
+                        namespace,
+                        self._repository,
+                        sink,
+                        self._statuses[kind.resource].scope(namespace),
+                        self._lists,
+                        partial(completion.done, namespace),
+                    )
+                    group.create_task(reflector.run(), name=f"reflector {kind.resource} {namespace}".rstrip())
+
+    def collection(self) -> list[Collection]:
+        collections = [status.collection() for status in self._statuses.values() if status.scopes]
+        if not self._selection.secrets:
+            collections.append(switched_off(SECRETS, "AGENT_SECRETS is off"))
+        return collections
+
+    def counters(self) -> dict[str, int]:
+        return {"objects_rejected": sum(status.rejected for status in self._statuses.values())}

@@ -1,0 +1,94 @@
+"""The agent's settings: every `AGENT_…` variable."""
+
+import re
+from typing import Literal
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from schemas.ids import ID_PATTERN
+from services.runtime.settings import BusSettings, Duration, MetricsSettings
+
+_GVR = re.compile(r"[a-z0-9-]+\.v[a-z0-9]+\.[a-z0-9.-]+")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class AgentSettings(BusSettings, MetricsSettings):
+    """What one agent serves, how often it speaks and how long it waits."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENT_")
+
+    cluster_id: str = Field(default="default-cluster", pattern=f"^{ID_PATTERN}$")
+    """The agent's id: 1 to 63 characters of a-z, 0-9 and '-', unique in the fleet."""
+
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222", validation_alias=AliasChoices("AGENT_MASTER_URL", "NATS_URL")
+    )
+    """Address of the NATS broker through which the master is reached."""
+
+    kubeconfig: str = ""
+    """Path of a kubeconfig file; empty: in-cluster, else the current context of the default kubeconfig."""
+
+    read_only: bool = True
+    """Whether the agent refuses whatever changes its cluster."""
+
+    namespaces: list[str] = []
+    """Namespaces to collect, separated by commas; empty: all. What has no namespace is always collected."""
+
+    resources: list[str] = []
+    """Further resources to collect whole, as `<plural>.<version>.<group>`, separated by commas."""
+
+    secrets: Literal["metadata", "off"] = "metadata"
+    """`metadata`: names, types and numbers of keys of Secrets, never values; `off`: not collected."""
+
+    snapshot_interval: Duration = 30.0
+    """Time between digests, by which the master proves that it holds what the agent holds."""
+
+    snapshot_full_interval: Duration = 3600.0
+    """Time between full snapshots, give or take a tenth."""
+
+    heartbeat_interval: Duration = 15.0
+    """Time between heartbeats; two missed make the agent stale, three lost."""
+
+    event_flush_interval: Duration = 1.0
+    """Time within which several versions of one Kubernetes Event are sent as the last one."""
+
+    timeout_http_client: Duration = 60.0
+    """Limit of one request to the API server."""
+
+    timeout_snapshot_collect: Duration = 30.0
+    """Limit of one page of a list."""
+
+    timeout_heartbeat: Duration = 10.0
+    """Limit of sending one heartbeat."""
+
+    metrics_listen: str = "127.0.0.1:9465"
+    """Address of `/livez`, `/readyz`, `/metrics`; loopback only. A default port in use moves to the next."""
+
+    @field_validator(
+        "snapshot_interval", "snapshot_full_interval", "heartbeat_interval",
+        "timeout_http_client", "timeout_snapshot_collect", "timeout_heartbeat",
+    )  # fmt: skip
+    @classmethod
+    def _positive(cls, value: float) -> float:
+        if value < 0.1:
+            raise ValueError("a duration of at least 100ms is needed; write one such as 30s")
+        return value
+
+    @field_validator("namespaces")
+    @classmethod
+    def _are_namespaces(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _NAMESPACE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a namespace; separate names by commas")
+        return value
+
+    @field_validator("resources")
+    @classmethod
+    def _are_resources(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not _GVR.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no resource; write <plural>.<version>.<group>: widgets.v1.example.com"
+                )
+        return value

@@ -1,0 +1,1 @@
+"""The api: answers over HTTP from the database, and keeps the dead letters there."""

@@ -1,0 +1,69 @@
+"""What surrounds every request, whether a route is found or not: one access line, the metrics, HEAD."""
+
+import time
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from prometheus_client import Counter, Histogram
+
+from services.api.problems import with_head
+from services.runtime import logs
+
+_log = logs.get_logger(__name__)
+
+REQUESTS = Counter("atlhyper_api_requests", "Requests answered", ["method", "route", "status"])
+DURATION = Histogram(
+    "atlhyper_api_request_seconds",
+    "Time to answer a request",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_CLIENT_GONE = 499
+"""The status in log and metrics when nobody was left to answer; nginx's number for it."""
+
+
+class Access:
+    """Wraps the application. The log line has no query, no header and no body: they may hold secrets."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        method, path = scope["method"], _raw_path(scope)
+        # HEAD is GET without the content (RFC 9110, 9.3.2); answering it here keeps it true for every route.
+        inner: HTTPScope = {**scope, "method": "GET"} if method == "HEAD" else scope
+        status = _CLIENT_GONE
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+                message = {**message, "headers": [_allow_head(header) for header in message["headers"]]}
+            elif message["type"] == "http.response.body" and method == "HEAD":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self._app(inner, receive, observe)
+        finally:
+            seconds = time.perf_counter() - started
+            route = inner.get("path_template") or "(none)"
+            REQUESTS.labels(method if method in _METHODS else "(other)", route, str(status)).inc()
+            DURATION.labels(route).observe(seconds)
+            _log.info("request", method=method, path=path, status=status, seconds=round(seconds, 6))
+
+
+def _raw_path(scope: HTTPScope) -> str:
+    """The path as it was sent: percent-encoded, so that no control character reaches the log."""
+    return (scope.get("raw_path") or scope["path"].encode()).decode("ascii", "backslashreplace")
+
+
+def _allow_head(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    name, value = header
+    return (name, with_head(value.decode()).encode()) if name.lower() == b"allow" else header

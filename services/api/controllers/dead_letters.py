@@ -1,0 +1,78 @@
+"""What somebody could not read, and why."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, get
+from litestar.di import NamedDependency
+from litestar.params import PathParameter
+from msgspec import Struct
+
+from services.api import examples, parameters, problems
+from services.api.examples import answer
+from services.api.models import DeadLetter, DeadLetterList, WholeDeadLetter, as_stored
+from services.persistence import queries
+from services.persistence.engine import Database
+from services.persistence.queries import BadContinue
+
+
+class DeadLetterController(Controller):
+    """Messages that broke the contract, or that no attempt could apply."""
+
+    path = "/dead-letters"
+    tags = ("dead letters",)
+
+    @get(
+        summary="Messages that could not be read",
+        responses=problems.responses() | answer(DeadLetterList, "A page of them", examples.DEAD_LETTERS),
+    )
+    async def list_dead_letters(
+        self,
+        database: NamedDependency[Database],
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        continue_: parameters.Continue = None,
+    ) -> DeadLetterList:
+        """A page of dead letters without their payloads, the newest first."""
+        async with database.read() as session:
+            try:
+                page = await queries.list_dead_letters(session, limit=limit, continue_=continue_ or "")
+                newest = await queries.list_dead_letters(session, limit=1)
+            except BadContinue as error:
+                raise parameters.bad_continue(str(error)) from error
+        return DeadLetterList(
+            items=[as_stored(item, DeadLetter) for item in page.items],
+            continue_=page.continue_ or None,
+            remaining=page.remaining,
+            as_of=max((_received_at(item) for item in newest.items), default=None),
+        )
+
+    @get(
+        "/{id:str}",
+        summary="One message that could not be read",
+        responses=problems.responses(problems.UNKNOWN_OBJECT)
+        | answer(WholeDeadLetter, "The dead letter", examples.DEAD_LETTER),
+    )
+    async def get_dead_letter(
+        self,
+        database: NamedDependency[Database],
+        id: Annotated[str, PathParameter(description="Its id.", max_length=parameters.MAX_TEXT)],
+    ) -> WholeDeadLetter:
+        """One dead letter, with the payload in Base64 as `body`."""
+        async with database.read() as session:
+            row = await queries.get_dead_letter(session, id)
+        if row is None:
+            raise problems.ProblemError(
+                problems.UNKNOWN_OBJECT,
+                f"no dead letter {id!r} is stored",
+                "see what there is: /api/v1/dead-letters",
+            )
+        return as_stored(row, WholeDeadLetter)
+
+
+class _Received(Struct):
+    received_at: datetime
+
+
+def _received_at(row: bytes) -> datetime:
+    return msgspec.json.decode(row, type=_Received).received_at

@@ -1,0 +1,117 @@
+"""One example of each answer, for the OpenAPI document. Without nulls: Litestar leaves them out."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from msgspec import Struct, to_builtins
+
+from schemas.snapshot import ClusterSummary, Workloads
+from services.api import models
+
+_TIME = datetime(2026, 11, 21, 8, tzinfo=UTC)
+_TOKEN = "WyIzYTRiMDJkMzA1ZDlhMDE4Iiwic2hvcCIsIndlYi0wIl0"  # noqa: S105 - where a page ends, no secret
+
+_PODS = models.CollectionStatus(
+    resource="pods", state="synced", objects=5000, relists=1, last_event_at=_TIME, synced_at=_TIME
+)
+_SECRETS = models.CollectionStatus(
+    resource="secrets", state="forbidden", reason='secrets is forbidden: User "agent" cannot list them'
+)
+AGENT = models.Agent(
+    kind="kubernetes",
+    id="prod-eu",
+    state="live",
+    version=48213,
+    as_of=_TIME,
+    last_seen=_TIME,
+    agent_version="0.1.0",
+    platform="v1.36.3",
+    instance="0d9a4b7e-6f0c-4c8e-9a51-2f8f6d1f7a10",
+    epoch="019a9d2e-7a00-7000-8000-000000000001",
+    read_only=True,
+    capabilities=["observe:pods"],
+    health=models.AgentHealth(healthy=True, status="running", start_time=_TIME),
+    in_sync=True,
+    resync_reason="",
+    collection=[_PODS, _SECRETS],
+    summary=ClusterSummary(
+        nodes={"Ready": 3},
+        pods={"Running": 4998, "CrashLoopBackOff": 2},
+        workloads={"deployments": Workloads(count=40, desired=120, ready=118)},
+        events={"Normal": 310, "Warning": 12},
+    ),
+)
+AGENTS = models.AgentList(items=[AGENT], as_of=_TIME)
+
+_ROW: dict[str, Any] = {
+    "cluster": "prod-eu",
+    "kind": "Pod",
+    "name": "web-0",
+    "namespace": "shop",
+    "uid": "5a1f8c0e-1b7e-4a55-8a0e-3d8f0f0c9b21",
+    "node": "node-1",
+    "owner": "StatefulSet/web",
+    "created_at": "2026-11-21T07:56:48Z",
+    "ready": "1/1",
+    "status": "Running",
+    "restarts": 0,
+    "ip": "10.0.0.17",
+    "nominated_node": "",
+    "readiness_gates": "",
+}
+RESOURCES = {
+    "items": [_ROW],
+    "continue": _TOKEN,
+    "remaining": 4999,
+    "as_of": "2026-11-21T08:00:00Z",
+    "collection": to_builtins(_PODS),
+}
+OBJECT = _ROW | {
+    "object": {"metadata": {"name": "web-0", "namespace": "shop"}, "status": {"phase": "Running"}},
+    "updated_at": "2026-11-21T07:57:03Z",
+    "as_of": "2026-11-21T08:00:00Z",
+}
+
+_EVENT = models.Event(
+    cluster_id="prod-eu",
+    uid="b0c2a5de-7d34-4a0e-93c6-0a4a6f7b1d55",
+    namespace="shop",
+    name="web-0.17c2f1",
+    type="Warning",
+    reason="BackOff",
+    message="Back-off restarting failed container",
+    count=4,
+    first_seen=_TIME,
+    last_seen=_TIME,
+    involved=models.Involved(kind="Pod", namespace="shop", name="web-0", uid=_ROW["uid"]),
+    component="kubelet",
+    host="node-1",
+)
+EVENTS = models.EventList(items=[_EVENT], continue_=_TOKEN, remaining=321, as_of=_TIME)
+EVENT = to_builtins(_EVENT) | {
+    "object": {"metadata": {"name": "web-0.17c2f1", "namespace": "shop"}, "reason": "BackOff", "count": 4},
+    "as_of": "2026-11-21T08:00:00Z",
+}
+
+_DEAD_LETTER = models.DeadLetter(
+    id="17-1795248000000000",
+    received_at=_TIME,
+    sender="/atlhyper/core/master/master@core-1",
+    reason="event type 'io.example.unknown.v1' is not known to this version",
+    consumer="master",
+    subject="atlhyper.up.kubernetes.prod-eu.heartbeat",
+    stream="ATLHYPER_HEARTBEATS",
+    stream_sequence=4711,
+    original_at=_TIME,
+    headers={"ce-type": "io.example.unknown.v1"},
+)
+DEAD_LETTERS = models.DeadLetterList(items=[_DEAD_LETTER], continue_=_TOKEN, remaining=2, as_of=_TIME)
+DEAD_LETTER = to_builtins(_DEAD_LETTER) | {"body": "e30="}
+
+
+def answer(shape: type[Struct], description: str, example: Any) -> dict[int, ResponseSpec]:
+    """What OpenAPI says of an operation's 200."""
+    examples = [Example(value=to_builtins(example, builtin_types=()))]
+    return {200: ResponseSpec(shape, description=description, generate_examples=False, examples=examples)}

@@ -1,0 +1,270 @@
+"""Every error of the API is a problem (RFC 9457, `application/problem+json`) that says what to do next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from litestar import Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
+from litestar.params import ParameterKwarg
+from litestar.types import ExceptionHandlersMap
+from msgspec import Meta, Struct, to_builtins
+
+from schemas.ids import uuid7
+from services.persistence.errors import DatabaseUnavailable
+from services.runtime import logs
+
+_log = logs.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class InvalidParameter(Struct, kw_only=True):
+    """One parameter that cannot be used."""
+
+    parameter: Annotated[str, Meta(description="Its name, as in the query or the path.")]
+    message: Annotated[str, Meta(description="What is wrong with its value.")]
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """An RFC 9457 problem with two members of ours, `next` and `errors`."""
+
+    type: Annotated[str, Meta(description="What kind of problem it is: `urn:atlhyper:problem:<name>`.")]
+    title: Annotated[str, Meta(description="The kind in words; the same for every occurrence.")]
+    status: Annotated[int, Meta(description="The HTTP status.")]
+    detail: Annotated[str, Meta(description="What went wrong this time.")]
+    instance: Annotated[str, Meta(description="The path of the request.")]
+    next: Annotated[str, Meta(description="What to do about it.")]
+    errors: Annotated[
+        list[InvalidParameter], Meta(description="The parameters that are wrong, where any are.")
+    ] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem, and an example of it for the documentation."""
+
+    name: str
+    status: HTTPStatus
+    title: str
+    detail: str
+    next: str
+    errors: tuple[InvalidParameter, ...] = ()
+
+    def problem(self, instance: str) -> Problem:
+        """The example as a problem."""
+        return Problem(
+            type=f"urn:atlhyper:problem:{self.name}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            instance=instance,
+            next=self.next,
+            errors=list(self.errors),
+        )
+
+
+UNKNOWN_PATH = Kind(
+    "unknown-path",
+    HTTPStatus.NOT_FOUND,
+    "No such path",
+    "this API has no such path",
+    "see /schema/openapi.json for the paths there are",
+)
+UNKNOWN_AGENT = Kind(
+    "unknown-agent",
+    HTTPStatus.NOT_FOUND,
+    "No such agent",
+    "no agent kubernetes/staging has ever been heard of",
+    "known of that kind: prod-eu, prod-us; an agent appears with its first heartbeat",
+)
+UNKNOWN_RESOURCE = Kind(
+    "unknown-resource",
+    HTTPStatus.NOT_FOUND,
+    "No such resource",
+    "'pod' is not a resource of kubernetes/prod-eu",
+    "known resources: deployments, events, nodes, pods",
+)
+UNKNOWN_OBJECT = Kind(
+    "unknown-object",
+    HTTPStatus.NOT_FOUND,
+    "No such object",
+    "kubernetes/prod-eu has no pods shop/web-1 as of 2026-11-21T08:00:00Z (collection: synced)",
+    "see what there is: /api/v1/agents/kubernetes/prod-eu/resources/pods",
+)
+INVALID_PARAMETER = Kind(
+    "invalid-parameter",
+    HTTPStatus.BAD_REQUEST,
+    "Invalid parameter",
+    "limit: Expected `int` <= 10000",
+    "correct it; /schema/openapi.json describes the parameters of each path",
+    (InvalidParameter(parameter="limit", message="Expected `int` <= 10000"),),
+)
+INVALID_REQUEST = Kind(
+    "invalid-request",
+    HTTPStatus.BAD_REQUEST,
+    "Invalid request",
+    "the request cannot be read",
+    "see /schema/openapi.json",
+)
+METHOD_NOT_ALLOWED = Kind(
+    "method-not-allowed",
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    "Method not allowed",
+    "DELETE is not allowed here",
+    "use one of GET, HEAD, OPTIONS",
+)
+UNAVAILABLE = Kind(
+    "database-unavailable",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Database unavailable",
+    "the database did not answer",
+    "try again in a few seconds; /readyz?verbose says what the api is waiting for",
+)
+NOT_READY = Kind(
+    "not-ready",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Not ready",
+    "bus: no connection: connection refused",
+    "it becomes ready by itself once what it waits for is back; `atlhyper doctor` looks for causes",
+)
+INTERNAL = Kind(
+    "internal-error",
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "Internal error",
+    "the request failed for a reason of the api's own; its log has it under 019a9b5e-…",
+    "try again; if it stays, report it with the log line of that reference",
+)
+
+
+@dataclass
+class ProblemError(Exception):
+    """Raised by a handler that has to answer with a problem."""
+
+    kind: Kind
+    detail: str
+    next: str
+    errors: list[InvalidParameter] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def invalid(parameter: str, message: str, next: str) -> ProblemError:
+    """One parameter that cannot be used."""
+    errors = [InvalidParameter(parameter=parameter, message=message)]
+    return ProblemError(INVALID_PARAMETER, f"{parameter}: {message}", next, errors)
+
+
+# --- how they are answered ---------------------------------------------------------------------------
+
+
+def _answer(
+    request: Request[Any, Any, Any], error: ProblemError, headers: Mapping[str, str] | None = None
+) -> Response[Problem]:
+    problem = Problem(
+        type=f"urn:atlhyper:problem:{error.kind.name}",
+        title=error.kind.title,
+        status=error.kind.status,
+        detail=error.detail,
+        instance=request.url.path,
+        next=error.next,
+        errors=error.errors,
+    )
+    return Response(problem, status_code=error.kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[Problem]:
+    return _answer(request, error)
+
+
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    """What Litestar itself refuses: routing, methods, parameters."""
+    if isinstance(error, NotFoundException):
+        kind = UNKNOWN_PATH
+        return _answer(request, ProblemError(kind, f"this API has no path {request.url.path}", kind.next))
+    if isinstance(error, MethodNotAllowedException):
+        allowed = with_head((error.headers or {}).get("allow", ""))
+        detail = f"{request.method} is not allowed here"
+        problem = ProblemError(METHOD_NOT_ALLOWED, detail, f"use one of {allowed}")
+        return _answer(request, problem, {"allow": allowed})
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        errors = [_invalid_parameter(request, entry) for entry in error.extra]
+        detail = "; ".join(f"{e.parameter}: {e.message}" for e in errors)
+        return _answer(request, ProblemError(INVALID_PARAMETER, detail, INVALID_PARAMETER.next, errors))
+    if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _answer(request, ProblemError(INVALID_REQUEST, error.detail, INVALID_REQUEST.next))
+    return _on_exception(request, error)
+
+
+def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -> InvalidParameter:
+    """One of Litestar's validation errors, by the parameter's own name and with the values there are."""
+    key, message = entry.get("key", ""), entry["message"]
+    declared = request.route_handler.parsed_fn_signature.parameters.get(key)
+    if declared is None:
+        return InvalidParameter(parameter=key, message=message)
+    if message.startswith("Invalid enum value") and issubclass(declared.annotation, Enum):
+        message = f"is not one of {', '.join(member.value for member in declared.annotation)}"
+    name = declared.kwarg_definition.name if isinstance(declared.kwarg_definition, ParameterKwarg) else None
+    return InvalidParameter(parameter=name or key, message=message)
+
+
+def _on_database_unavailable(
+    request: Request[Any, Any, Any], error: DatabaseUnavailable
+) -> Response[Problem]:
+    _log.warning("database unavailable", path=request.url.path, error=error)
+    problem = ProblemError(UNAVAILABLE, UNAVAILABLE.detail, UNAVAILABLE.next)
+    return _answer(request, problem, {"retry-after": "5"})
+
+
+def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Anything unforeseen. Its text may hold what is not the reader's, so the log gets it, not the body."""
+    reference = uuid7()
+    _log.error("request failed", reference=reference, path=request.url.path, exc_info=error)
+    detail = f"the request failed for a reason of the api's own; its log has it under {reference}"
+    return _answer(request, ProblemError(INTERNAL, detail, INTERNAL.next))
+
+
+HANDLERS: ExceptionHandlersMap = {
+    ProblemError: _on_problem,
+    HTTPException: _on_http_exception,
+    DatabaseUnavailable: _on_database_unavailable,
+    Exception: _on_exception,
+}
+
+
+def with_head(allow: str) -> str:
+    """An `Allow` header that names HEAD beside GET; Litestar does not know that we answer it."""
+    methods = {method.strip() for method in allow.split(",")}
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
+
+
+# --- how they are documented -------------------------------------------------------------------------
+
+
+def responses(*kinds: Kind) -> dict[int, ResponseSpec]:
+    """The problems of one operation, for OpenAPI; bad parameters and our own failures are everywhere."""
+    by_status: dict[int, list[Kind]] = {}
+    for kind in (INVALID_PARAMETER, *kinds, INTERNAL, UNAVAILABLE):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {
+        status: ResponseSpec(
+            Problem,
+            description=" or ".join(kind.title for kind in several),
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
+            examples=[
+                Example(summary=kind.name, value=to_builtins(kind.problem("/api/v1/…"))) for kind in several
+            ],
+        )
+        for status, several in by_status.items()
+    }

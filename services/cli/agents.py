@@ -1,0 +1,70 @@
+"""`atlhyper agents`: who is there, how they are, and what they cannot collect."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import rich_click as click
+
+from services.cli import render
+from services.cli.client import Client
+from services.cli.context import resolve
+from services.cli.render import Output
+from services.runtime.errors import UserError
+
+_WELL = frozenset({"synced", "listing", "off"})
+"""States of a collection that are not a problem."""
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("-o", "--output", type=click.Choice(render.OUTPUTS), default="table", show_default=True)
+def agents(id: str | None, output: str) -> None:
+    """Show the agents: state, version, how fresh their rows are, and which kinds have problems.
+
+    Example: `atlhyper agents -o wide`
+    """
+    show_agents(Output(output), kubernetes_only=False, only=[id] if id else [])
+
+
+def show_agents(output: Output, *, kubernetes_only: bool, only: Sequence[str]) -> None:
+    """Print all agents, or those with these ids."""
+    with Client(resolve()) as client:
+        items: list[dict[str, Any]] = client.get("/clusters" if kubernetes_only else "/agents")["items"]
+    noun = "clusters" if kubernetes_only else "agents"
+    found = [item for item in items if not only or item["id"] in only]
+    if missing := [wanted for wanted in only if all(item["id"] != wanted for item in found)]:
+        known = ", ".join(sorted(item["id"] for item in items)) or "none yet"
+        raise UserError(f"no such {noun[:-1]}: {', '.join(missing)}", f"known {noun}: {known}", 3)
+    match output:
+        case Output.JSON | Output.YAML:
+            value: Any = found[0] if len(only) == 1 else {"items": found}
+            click.echo(render.document(value, output))
+        case _ if not found:
+            click.echo(f"No {noun} found.", err=True)
+            click.echo("note: one appears with its first heartbeat; `atlhyper up` starts one", err=True)
+        case Output.NAME:
+            click.echo("\n".join(f"{item['kind']}/{item['id']}" for item in found))
+        case _:
+            click.echo(_table(found, kinds=not kubernetes_only, wide=output is Output.WIDE))
+
+
+def _table(items: list[dict[str, Any]], *, kinds: bool, wide: bool) -> str:
+    header = [*(["KIND"] if kinds else []), "ID", "STATE", "VERSION", "AS-OF", "AGENT", "PLATFORM"]
+    header += ["READ-ONLY", "INSTANCE", "EPOCH"] if wide else []
+    rows = []
+    for item in items:
+        row = [*([item["kind"]] if kinds else []), item["id"], item["state"], str(item["version"])]
+        row += [f"{render.age_of(item['as_of'])} ago" if item["as_of"] else "never"]
+        row += [item["agent_version"], item["platform"]]
+        row += [render.text(item["read_only"]), item["instance"], item["epoch"]] if wide else []
+        rows.append([*row, "; ".join(_problems(item, wide))])
+    return render.table([*header, "PROBLEMS"], rows)
+
+
+def _problems(item: dict[str, Any], wide: bool) -> Iterator[str]:
+    for entry in item["collection"]:
+        if entry["state"] not in _WELL:
+            reason = f" ({entry['reason']})" if wide and entry["reason"] else ""
+            yield f"{entry['resource']} {entry['state']}{reason}"
+    if item["resync_reason"]:
+        yield f"resync asked for: {item['resync_reason']}"

@@ -1,0 +1,128 @@
+"""`atlhyper bus`: the broker's streams and credentials."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from services.runtime.bus.topology import Change, StreamState
+
+
+@click.group()
+def bus() -> None:
+    """Streams and credentials of the broker that NATS_URL names."""
+
+
+@bus.command()
+@click.option("--dry-run", is_flag=True, help="Show what differs and change nothing.")
+@click.option(
+    "--replicas", type=click.IntRange(1, 5), help="Copies of each stream on a cluster; left as it is."
+)
+def apply(dry_run: bool, replicas: int | None) -> None:
+    """Create the streams, and bring those that were changed by hand back. Never deletes anything.
+
+    Example: `NATS_URL=tls://broker:4222 NATS_CREDENTIALS=operator.nk atlhyper bus apply --dry-run`
+    """
+    changes = asyncio.run(_apply(dry_run, replicas))
+    for change in changes:
+        click.echo("\n".join(change.lines()))
+    if not changes:
+        click.echo("streams are as they should be", err=True)
+    elif dry_run:
+        click.echo("nothing was changed; leave --dry-run out to apply this", err=True)
+
+
+@bus.command()
+def show() -> None:
+    """Show the streams and what they hold.
+
+    Example: `atlhyper bus show`
+    """
+    states = asyncio.run(_show())
+    rows = [("STREAM", "MESSAGES", "BYTES", "OF", "FIRST", "LAST", "CONSUMERS"), *map(_row, states)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+        ]
+        click.echo("   ".join(cells))
+    if any(not state.known for state in states):
+        click.echo("* not a stream of this version; left alone", err=True)
+
+
+@bus.command()
+@click.argument("kind", type=click.Choice(["kubernetes", "host", "terraform"]))
+@click.argument("agent_id", metavar="ID")
+@click.option("--rotate", is_flag=True, help="Replace the key; whoever uses the old one is cut off.")
+def credentials(kind: str, agent_id: str, rotate: bool) -> None:
+    """Issue the credential of an agent on the embedded broker. Prints the file with its seed.
+
+    Example: `atlhyper bus credentials kubernetes prod-1`
+    """
+    from schemas.errors import ContractError
+    from schemas.ids import Target
+    from services.runtime.bus import broker
+    from services.runtime.bus import credentials as issued
+    from services.runtime.settings import Settings, load
+
+    try:
+        target = Target.parse(kind, agent_id)
+    except ContractError as error:
+        raise click.BadParameter(str(error), param_hint="ID") from error
+    home = load(Settings).home
+    path = issued.issue(home, target.durable, rotate=rotate)
+    reloaded = broker.reload(home)
+    click.echo(path)
+    click.echo(f"public key: {issued.users(home)[target.durable]}", err=True)
+    if reloaded:
+        click.echo("the running broker knows it now", err=True)
+    else:
+        click.echo("the embedded broker does not run; it knows this user when it starts", err=True)
+
+
+async def _apply(dry_run: bool, replicas: int | None) -> "list[Change]":
+    from services.runtime.bus import client, topology
+    from services.runtime.settings import BusSettings, load
+
+    async with client.connect(load(BusSettings), "operator", name="atlhyper bus apply") as connection:
+        with _explained():
+            return await (topology.diff if dry_run else topology.apply)(connection, replicas=replicas)
+
+
+async def _show() -> "list[StreamState]":
+    from services.runtime.bus import client, topology
+    from services.runtime.settings import BusSettings, load
+
+    async with client.connect(load(BusSettings), "reader", name="atlhyper bus show") as connection:
+        with _explained():
+            return await topology.show(connection)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the broker refuses, as an error for people."""
+    from services.runtime.bus.client import BusError, PermissionDenied
+    from services.runtime.errors import UserError
+
+    try:
+        yield
+    except PermissionDenied as error:
+        raise UserError(str(error), "use the credential of `operator` or `reader`", 4) from error
+    except BusError as error:
+        raise UserError(str(error), "look at the broker's log") from error
+
+
+def _row(state: "StreamState") -> tuple[str, ...]:
+    return (
+        state.name + ("" if state.known else " *"),
+        f"{state.messages:,}",
+        f"{state.bytes:,}",
+        f"{state.max_bytes:,}" if state.max_bytes >= 0 else "-",
+        str(state.first_sequence),
+        str(state.last_sequence),
+        str(state.consumers),
+    )

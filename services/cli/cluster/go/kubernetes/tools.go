@@ -1,0 +1,12 @@
+//go:build tools
+
+// Package tools names what is built from here, so that `go mod tidy` keeps go.mod and go.sum complete.
+// To move to another version: edit go.mod, then run `go mod tidy` in this folder.
+package tools
+
+import (
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+	_ "k8s.io/kubernetes/cmd/kube-scheduler"
+	_ "k8s.io/kubernetes/cmd/kubectl"
+)

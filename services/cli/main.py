@@ -1,0 +1,118 @@
+"""The command `atlhyper`. Subcommands are imported when they run, so that help is quick.
+
+Importing Litestar, kubernetes-asyncio, SQLModel and nats-py takes more than a second together.
+"""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import rich_click as click
+from click.exceptions import Exit
+
+from services.runtime.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    """Where a command is defined, and its line in the list."""
+
+    where: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Subcommand]] = {
+    "Start": {
+        "up": Subcommand("services.cli.up:up", "Start everything on this machine and attach a cluster."),
+    },
+    "Look": {
+        "get": Subcommand("services.cli.get:get", "Show what clusters hold: pods, nodes, events, …"),
+        "agents": Subcommand("services.cli.agents:agents", "Show the agents and how they are."),
+        "doctor": Subcommand("services.cli.doctor:doctor", "Check broker, database, API and cluster."),
+    },
+    "Services": {
+        "master": Subcommand(
+            "services.cli.services:master", "Run the master: what agents send becomes rows."
+        ),
+        "api": Subcommand("services.cli.services:api", "Run the HTTP API."),
+        "agent": Subcommand("services.cli.services:agent", "Run an agent."),
+    },
+    "Set up": {
+        "bus": Subcommand("services.cli.bus:bus", "Streams and credentials of the broker."),
+        "db": Subcommand("services.cli.services:db", "Tables of the database."),
+    },
+}
+COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
+
+
+class LazyGroup(click.RichGroup):
+    """Knows the names and one line of each command; imports one only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 click's
+        found = COMMANDS.get(cmd_name)
+        return click.RichCommand(name=cmd_name, help=found.help) if found else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if name is None or stand_in is None:
+            return name, stand_in, rest
+        module, _, attribute = COMMANDS[name].where.partition(":")
+        return name, getattr(importlib.import_module(module), attribute), rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(error.render(), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(130)  # as a shell reports SIGINT
+        except (click.ClickException, Exit, click.Abort, OSError) as error:
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                _tell_bug(ctx)
+            raise
+        except Exception:  # noqa: BLE001 whatever it is: logged whole, told in one line
+            _tell_bug(ctx)
+
+
+def _tell_bug(ctx: click.Context) -> None:
+    from services.runtime import logs
+
+    logs.get_logger(__name__).exception("the command failed in a way it should not")
+    ctx.exit(1)
+
+
+_HELP = """One control plane for a fleet, on one message bus.
+
+Try it: `atlhyper up`, and in a second terminal `atlhyper get pods -A`.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 partial, 78 wrong settings, 124 timeout.
+"""
+
+
+@click.group(cls=LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="atlhyper", message="atlhyper %(version)s")
+@click.rich_config(
+    {
+        "text_markup": "markdown",
+        "width": 100 if not sys.stdout.isatty() else None,
+        "max_width": 110,
+    }
+)
+def cli() -> None:
+    pass
+
+
+for _title, _commands in SECTIONS.items():
+    cli.add_panel(click.RichCommandPanel(_title, commands=list(_commands)))
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="atlhyper")

@@ -1,0 +1,99 @@
+"""How rows are shown: kubectl's tables and ages, JSON, YAML and names."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Output(StrEnum):
+    """The values of `-o`."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+OUTPUTS = [output.value for output in Output]
+"""The same as plain texts: click takes the names of an enum's members for its choices."""
+
+
+def age(since: datetime, now: datetime) -> str:
+    """How long ago, as kubectl writes it: a second unit while it matters (`3m12s`, `5h`, `4d2h`)."""
+    seconds = int((now - since).total_seconds())
+    return "<invalid>" if seconds < -1 else span(max(seconds, 0))
+
+
+def span(seconds: int) -> str:
+    """A length of time as `age` writes it."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    years = days // 365
+    if seconds < 120:
+        return f"{seconds}s"
+    if minutes < 10:
+        return _two(minutes, "m", seconds % 60, "s")
+    if hours < 3:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return _two(days, "d", hours % 24, "h")
+    if years < 2:
+        return f"{days}d"
+    if years < 8:
+        return _two(years, "y", days % 365, "d")
+    return f"{years}y"
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def age_of(text: str | None, now: datetime | None = None) -> str:
+    """The age of an RFC 3339 time; `<unknown>` where there is none."""
+    if not text:
+        return "<unknown>"
+    return age(datetime.fromisoformat(text), now or datetime.now(UTC))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns three spaces apart, without lines, so that it reads well and cuts well."""
+    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    padded = ((value.ljust(width) for value, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join("   ".join(line).rstrip() for line in padded)
+
+
+def _cell(value: str) -> str:
+    """One line of printable text: what a cluster holds must not reach the terminal as an escape sequence."""
+    text = "".join(c if c.isprintable() else " " if c in "\r\n\t" else f"\\x{ord(c):02x}" for c in value)
+    return text or "<none>"
+
+
+def text(value: object) -> str:
+    """A value of a row as a cell."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case Mapping():
+            return ",".join(f"{key}={text(item)}" for key, item in value.items())
+        case list() | tuple():
+            return ",".join(text(item) for item in value)
+    return str(value)
+
+
+def document(value: Any, output: Output) -> str:
+    """JSON or YAML, in the API's order of keys."""
+    if output is Output.YAML:
+        import yaml
+
+        dumped: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        return dumped.rstrip("\n")
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,323 @@
+"""What `atlhyper up` runs: broker, master, api, agent, and a local control plane where no cluster is.
+
+Started from the broker upwards, stopped the other way round, so that nobody loses what it stands on.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.agent.settings import AgentSettings
+from services.api.settings import ApiSettings
+from services.cli import attach, context
+from services.cli.attach import Attachment
+from services.cli.cluster.components import COMPONENTS
+from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError, ensure_up
+from services.cli.readiness import Progress, next_steps, wait_synced
+from services.cli.supervisor import Child, Say, run_once
+from services.master.settings import MasterSettings
+from services.runtime.backoff import Backoff
+from services.runtime.bus import credentials, topology
+from services.runtime.bus.broker import Broker, BrokerExited, BrokerSettings
+from services.runtime.bus.client import BusError, connect
+from services.runtime.errors import UserError
+from services.runtime.lifecycle import STEADY
+from services.runtime.listen import Listen, any_port, free_listen
+from services.runtime.settings import BusSettings, Settings, load
+
+CLUSTER_STOP_DEADLINE = 60.0
+"""Seconds for the control plane to end; each of its processes has 10."""
+SYNC_PATIENCE = 120.0
+"""Seconds after which a cluster that is not synced is told as it is, and `up` goes on."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to run, all settings read and checked before anything is started."""
+
+    home: Path
+    broker: BrokerSettings
+    attachment: Attachment
+    read_only: bool
+    api_listen: str
+    master_metrics: str
+    agent_metrics: str
+
+    @classmethod
+    def load(cls, say: Say) -> "Plan":
+        """Raises UserError for the first setting that is wrong, and for a set port that is in use."""
+        broker_settings, api, master, agent = (
+            load(BrokerSettings),
+            load(ApiSettings),
+            load(MasterSettings),
+            load(AgentSettings),
+        )
+        for settings, name in ((master, "NATS_URL"), (agent, "AGENT_MASTER_URL or NATS_URL")):
+            if settings.was_set("nats_url"):
+                say("broker", f"{name} is ignored: `up` runs a broker of its own (NATS_LISTEN moves it)")
+                break
+        attachment = attach.choose(
+            agent.kubeconfig, agent.cluster_id if agent.was_set("cluster_id") else None
+        )
+        chosen: list[str] = []
+        listens: list[tuple[Settings, str, str]] = [
+            (api, "listen", "API_LISTEN"),
+            (master, "metrics_listen", "MASTER_METRICS_LISTEN"),
+            (agent, "metrics_listen", "AGENT_METRICS_LISTEN"),
+        ]
+        for owner, field, variable in listens:
+            chosen.append(_port(owner, field, variable, chosen, say))
+        return cls(
+            home=broker_settings.home,
+            broker=broker_settings,
+            attachment=attachment,
+            read_only=agent.read_only if agent.was_set("read_only") else not attachment.is_local,
+            api_listen=chosen[0],
+            master_metrics=chosen[1],
+            agent_metrics=chosen[2],
+        )
+
+
+def _port(settings: Settings, field: str, variable: str, taken: list[str], say: Say) -> str:
+    wanted: str = getattr(settings, field)
+    got = free_listen(wanted, settings.was_set(field), name=variable, avoid=taken)
+    listen = Listen.parse(got, variable)
+    if listen.port == 0:  # chosen here, since others are told the address
+        return str(Listen(listen.host, any_port(listen.host)))
+    if got != wanted:
+        say("up", f"{wanted} is in use, {variable} is {got} this time")
+    return got
+
+
+class System:
+    """The running whole. `run` returns after Ctrl-C or SIGTERM, and raises UserError when it cannot go on."""
+
+    def __init__(self, plan: Plan, say: Say) -> None:
+        self._plan = plan
+        self._say = say
+        self._stopping = asyncio.Event()
+        self._error: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._children: list[Child] = []
+        self._broker = Broker(plan.broker)
+        self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        """How to stop what was started, in the order of starting."""
+
+    async def run(self) -> None:
+        """Start, tell how it goes, run until told to stop, stop in order."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            self._keep("start", self._start())
+            await self._stopping.wait()
+        finally:
+            await self._stop()
+        if self._error is not None:
+            raise self._error
+
+    # --- starting ------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        plan = self._plan
+        kubeconfig, _ = await asyncio.gather(self._cluster(), self._foundation())
+        env = self._environment(kubeconfig)
+        for name, arguments in (("master", ["master"]), ("api", ["api"]), ("agent", ["agent", "kubernetes"])):
+            child = Child(name, arguments, env, plan.home / "logs" / f"{name}.log", self._say)
+            self._children.append(child)
+            self._stops.append((name, child.stop))
+            self._keep(name, child.keep_running())
+        await asyncio.sleep(0)
+        url = f"http://{plan.api_listen}"
+        self._write_state(url, kubeconfig)
+        mode = "read-only" if plan.read_only else "writes allowed"
+        self._say(
+            "agent", f"context {plan.attachment.context}, cluster id {plan.attachment.cluster_id}, {mode}"
+        )
+        progress = Progress(self._say)
+        agent = await wait_synced(url, plan.attachment.cluster_id, progress, SYNC_PATIENCE)
+        self._write_state(url, kubeconfig)
+        next_steps(url, plan.home, plan.attachment, plan.read_only, agent)
+
+    async def _foundation(self) -> None:
+        """Database and broker, with tables, streams and the agent's credential."""
+        plan = self._plan
+        plan.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        upgrade = asyncio.create_task(run_once("database", ["db", "upgrade"], self._environment("")))
+        try:
+            self._stops.append(("broker", self._broker.stop))
+            credentials.issue(plan.home, f"kubernetes_{plan.attachment.cluster_id}")
+            await self._broker.start()
+            where = self._broker.url
+            moved = (
+                "" if where.endswith(plan.broker.nats_listen) else f" ({plan.broker.nats_listen} is in use)"
+            )
+            self._say("broker", f"{where}{moved}")
+            await self._apply()
+            self._say("database", await upgrade)
+        finally:
+            upgrade.cancel()
+            with suppress(asyncio.CancelledError, UserError):
+                await upgrade
+        self._keep("broker", self._keep_broker())
+
+    async def _cluster(self) -> str:
+        """The kubeconfig for the agent; starts the local control plane where there is none."""
+        attachment = self._plan.attachment
+        if not attachment.is_local:
+            return attachment.kubeconfig
+        control_plane = ControlPlane(self._plan.home / "cluster")
+        if any(control_plane.pid(name) for name in COMPONENTS):
+            self._say("cluster", "no kubeconfig found: the local control plane, which runs already and stays")
+        else:
+            self._say(
+                "cluster",
+                "no kubeconfig found: starting a local control plane (the first build takes minutes)",
+            )
+            await self._guard(control_plane.folder)
+        try:
+            return str(await ensure_up(self._plan.home))
+        except ControlPlaneError as error:
+            raise UserError(f"cluster: {error}", "`make cluster-status` shows its components") from error
+
+    async def _guard(self, folder: Path) -> None:
+        """A process that stops the control plane when its standard input ends: we stop, or are killed."""
+        guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "services.cli.cluster.guard", str(folder)),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
+        async def stop() -> None:
+            if guard.stdin is not None:
+                guard.stdin.close()
+            await asyncio.wait_for(guard.wait(), CLUSTER_STOP_DEADLINE)
+
+        self._stops.insert(0, ("cluster", stop))
+
+    async def _apply(self) -> None:
+        """Streams as this version needs them."""
+        settings = load(BusSettings, home=self._plan.home, nats_url=self._broker.url, credentials=None)
+        async with connect(settings, "operator", name="atlhyper up") as bus:
+            for change in await topology.apply(bus):
+                self._say("broker", f"stream {change.stream} {change.action}d")
+
+    async def _keep_broker(self) -> None:
+        backoff = Backoff(base=0.5, cap=10.0)
+        while True:
+            started = time.monotonic()
+            try:
+                await self._broker.run()
+            except BrokerExited as error:
+                self._say("broker", f"{error}; starts again")
+            if time.monotonic() - started > STEADY:
+                backoff.reset()
+            while True:
+                await backoff.sleep()
+                try:
+                    await self._broker.start()
+                    await self._apply()
+                    self._say("broker", f"{self._broker.url} again")
+                    break
+                except (UserError, BusError) as error:
+                    self._say("broker", f"not started: {error}")
+
+    def _environment(self, kubeconfig: str) -> dict[str, str]:
+        """What our processes inherit: the person's variables, with ours over them."""
+        plan = self._plan
+        ours = {
+            "ATLHYPER_HOME": str(plan.home),
+            "NATS_CREDENTIALS": "",
+            "API_LISTEN": plan.api_listen,
+            "MASTER_METRICS_LISTEN": plan.master_metrics,
+            "AGENT_METRICS_LISTEN": plan.agent_metrics,
+            "AGENT_CLUSTER_ID": plan.attachment.cluster_id,
+            "AGENT_READ_ONLY": str(plan.read_only).lower(),
+        }
+        if kubeconfig:
+            ours |= {
+                "NATS_URL": self._broker.url,
+                "AGENT_MASTER_URL": self._broker.url,
+                "AGENT_KUBECONFIG": kubeconfig,
+            }
+        return {**os.environ, **ours}
+
+    def _write_state(self, url: str, kubeconfig: str) -> None:
+        pids = {child.name: child.pid for child in self._children} | {"broker": self._broker.pid}
+        context.Running(
+            pid=os.getpid(),
+            api=url,
+            nats=self._broker.url,
+            target=f"kubernetes/{self._plan.attachment.cluster_id}",
+            kubeconfig=kubeconfig,
+            processes={name: pid for name, pid in pids.items() if pid is not None},
+        ).write(self._plan.home)
+
+    # --- stopping ------------------------------------------------------------------------------------
+
+    def _keep(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside the others; an exception ends the whole."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = self._error or error
+            self._stopping.set()
+
+    async def _stop(self) -> None:
+        if self._stops and self._error is None:
+            self._say("up", "stopping; a second Ctrl-C kills")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for name, stop in reversed(self._stops):
+            try:
+                await stop()
+            except Exception as error:  # noqa: BLE001 the others are stopped all the same
+                self._say(name, f"could not be stopped: {type(error).__name__} {error}")
+            else:
+                self._say(name, "stopped")
+        context.forget(self._plan.home)
+
+    def _on_signal(self) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            return
+        self._say("up", "killed")
+        for child in self._children:
+            child.kill()
+        if self._broker.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._broker.pid, signal.SIGKILL)
+        context.forget(self._plan.home)
+        os._exit(130)
+
+
+@contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """One `up` per home: two would share a database, a broker's store and ports."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (home / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise UserError(
+                f"another `atlhyper up` (pid {pid}) runs in {home}",
+                "use that one, stop it, or give this one a folder of its own: ATLHYPER_HOME=…",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,86 @@
+"""The agents' heartbeats, and the master's own, which are the clock they are judged by."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from schemas import registry, subjects, topology
+from schemas.presence import Health, ServiceHeartbeat
+from schemas.subjects import Core, Up
+from services.master.work import DatabaseWork
+from services.persistence import presence
+from services.persistence.cursors import CursorStore
+from services.persistence.engine import Database
+from services.runtime import logs
+from services.runtime.bus.client import Bus, BusError
+from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
+
+_log = logs.get_logger(__name__)
+
+BATCH = 500
+
+
+class HeartbeatReader:
+    """Stores the last heartbeat of each agent and moves the clock."""
+
+    def __init__(self, bus: Bus, db: Database, work: DatabaseWork) -> None:
+        self._db = db
+        self._work = work
+        self.consumer = Consumer(
+            bus,
+            topology.HEARTBEATS,
+            topology.HEARTBEATS.subjects,
+            CursorPosition("master-heartbeats", CursorStore(db)),
+            self._store,
+            service="master",
+            batch=BATCH,
+        )
+
+    async def _store(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:
+        assert cursor is not None
+        signs, beats = [], []
+        for delivery in deliveries:
+            match delivery.subject:
+                case Up(target=target):
+                    signs.append(presence.Sign(target, delivery.body, delivery.stream_time))
+                case Core(noun="heartbeat", rest=("master", _)):
+                    beats.append(presence.Beat(delivery.stream_time, delivery.body.interval))
+        await self._work.run(topology.HEARTBEATS, presence.store(self._db, signs, beats, cursor))
+
+
+class Heart:
+    """Publishes the master's own heartbeat."""
+
+    def __init__(self, bus: Bus, interval: float, failing: Callable[[], dict[str, str]]) -> None:
+        self._bus = bus
+        self._interval = interval
+        self._failing = failing
+        self._started = datetime.now(UTC)
+
+    async def run(self) -> None:
+        """Until cancelled. A beat that cannot be published is left out: a late one would be a lie."""
+        loop = asyncio.get_running_loop()
+        while True:
+            next_beat = loop.time() + self._interval
+            try:
+                await self._beat()
+            except BusError as error:
+                _log.warning("heartbeat could not be published", reason=str(error))
+            await asyncio.sleep(max(0.0, next_beat - loop.time()))
+
+    async def _beat(self) -> None:
+        failing = self._failing()
+        health = Health(
+            healthy=not failing,
+            status="degraded" if failing else "running",
+            last_error="; ".join(f"{name}: {why}" for name, why in failing.items()),
+            start_time=self._started,
+        )
+        body = ServiceHeartbeat(version=version("atlhyper"), interval=self._interval, health=health)
+        source = subjects.service_source("master", self._bus.name)
+        await self._bus.publish(
+            subjects.service_heartbeat("master", self._bus.name),
+            registry.SERVICE_HEARTBEAT_SENT.envelope(body, source=source),
+            timeout=self._interval,
+        )

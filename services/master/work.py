@@ -1,0 +1,42 @@
+"""What all handlers of the master have in common: how a batch meets the database."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from schemas.topology import Stream
+from services.master import metrics
+from services.persistence.errors import DatabaseUnavailable
+from services.runtime.bus.consumer import Retry
+
+Result = TypeVar("Result")
+
+
+class DatabaseWork:
+    """Runs handlers' database work, and knows whether the last of it succeeded."""
+
+    def __init__(self) -> None:
+        self.last_error = ""
+
+    def health(self) -> str | None:
+        """A readiness check."""
+        return self.last_error or None
+
+    async def run(self, stream: Stream, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do it to its end, also when we are cancelled meanwhile: the transaction in hand is finished.
+
+        Raises Retry when the database is away.
+        """
+        task = asyncio.ensure_future(work)
+        with metrics.COMMIT_SECONDS.labels(stream=stream.name).time():
+            try:
+                result = await asyncio.shield(task)
+            except asyncio.CancelledError:
+                await asyncio.wait([task])
+                task.exception()
+                raise
+            except DatabaseUnavailable as error:
+                self.last_error = str(error)
+                raise Retry(str(error)) from error
+        self.last_error = ""
+        return result

@@ -1,0 +1,80 @@
+"""What SQLite and PostgreSQL say in different words."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import SQLModel
+
+from services.persistence.tables import table_of
+
+Row = dict[str, Any]
+
+
+async def insert_new(connection: AsyncConnection, model: type[SQLModel], rows: Sequence[Row]) -> None:
+    """Insert the rows whose key is not there yet; the others stay as they are."""
+    if rows:
+        await connection.execute(_insert(connection.dialect.name, model).on_conflict_do_nothing(), rows)
+
+
+async def upsert(
+    connection: AsyncConnection, model: type[SQLModel], rows: Sequence[Row], *, newer_by: Sequence[str] = ()
+) -> None:
+    """Insert rows or replace those with the same key. Rows have all columns.
+
+    With `newer_by`, a row is replaced only by one that is greater in these columns, compared in their order.
+    """
+    if rows:
+        await connection.execute(_upsert(connection.dialect.name, model, tuple(newer_by)), rows)
+
+
+@cache
+def _upsert(dialect: str, model: type[SQLModel], newer_by: tuple[str, ...]) -> sa.Executable:
+    table = table_of(model)
+    statement = _insert(dialect, model)
+    values = {
+        column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key
+    }
+    where = None
+    if newer_by:
+        given = sa.tuple_(*(statement.excluded[name] for name in newer_by))
+        where = given > sa.tuple_(*(table.c[name] for name in newer_by))
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values, where=where)
+
+
+KEYS = "keys"
+"""The parameter of `keys_table`: `encode_keys(…)`."""
+
+
+def encode_keys(keys: Sequence[Sequence[str]]) -> str:
+    """Keys as the parameter KEYS."""
+    return msgspec.json.encode(keys).decode()
+
+
+def keys_table(dialect: str, names: Sequence[str]) -> tuple[sa.FromClause, dict[str, sa.ColumnElement[str]]]:
+    """Keys that are given as a parameter, as a table to join with: its FROM clause and its columns by name.
+
+    They travel as one JSON text: an IN over hundreds of tuples is compiled anew for each length, and SQLite
+    looks up only the first columns of it in an index.
+    """
+    given = sa.bindparam(KEYS, type_=sa.Text())
+    if dialect == "postgresql":
+        table = sa.func.jsonb_array_elements(sa.cast(given, postgresql.JSONB)).table_valued(
+            sa.column("value", postgresql.JSONB), name="given"
+        )
+        return table, {name: table.c.value[index].astext for index, name in enumerate(names)}
+    table = sa.func.json_each(given).table_valued(sa.column("value", sa.Text()), name="given")
+    return table, {
+        name: sa.func.json_extract(table.c.value, f"$[{index}]", type_=sa.Text())
+        for index, name in enumerate(names)
+    }
+
+
+def _insert(dialect: str, model: type[SQLModel]) -> sqlite.Insert | postgresql.Insert:
+    if dialect == "postgresql":
+        return postgresql.insert(table_of(model))
+    return sqlite.insert(table_of(model))

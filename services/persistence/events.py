@@ -1,0 +1,126 @@
+"""The write side of Kubernetes Events: one row per (cluster, uid), with its newest version.
+
+Copies come late, twice and in any order: a spool is replayed, a list repeats what a watch has said. Of two
+versions of one Event the one with the higher count is the newer, since its emitters only ever add to it,
+whatever their clocks do; then the one seen last; then the one its agent sent last. That order is total,
+so the row is the same in whatever order the versions arrive.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlmodel import col
+
+from schemas.errors import ContractError
+from schemas.frames import MAX_ITEMS
+from schemas.kubernetes.event import KubernetesEvent
+from services.persistence import cursors, tables
+from services.persistence.dialects import upsert
+from services.persistence.engine import Database
+from services.persistence.types import in_utc
+from services.runtime.bus.cursor import Cursor
+
+NEWER_BY = ("count", "last_seen", "epoch", "sequence")
+"""The columns by which one version of an Event is newer than another, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedEvent:
+    """One version of an Event, with where its agent's envelope says it stands."""
+
+    cluster_id: str
+    event: KubernetesEvent
+    epoch: str
+    sequence: int
+
+
+async def store(db: Database, observed: Sequence[ObservedEvent], cursor: Cursor) -> None:
+    """Store a batch and move the cursor past it, in one transaction.
+
+    Raises ContractError for an Event that cannot be a row, DatabaseUnavailable; then nothing is stored.
+    """
+    rows = [_row(item) for item in observed]
+    async with db.write() as session:
+        connection = await session.connection()
+        await upsert(connection, tables.Event, rows, newer_by=NEWER_BY)
+        await cursors.save(connection, cursor)
+
+
+async def forget(db: Database, older_than: timedelta, now: datetime) -> int:
+    """Remove Events last seen before `now - older_than`, and dead letters as old; how many rows that were."""
+    limit = now - older_than
+    event, letter = tables.Event, tables.DeadLetter
+    return await _forget(db, event, col(event.last_seen) < limit) + await _forget(
+        db, letter, col(letter.received_at) < limit
+    )
+
+
+async def _forget(db: Database, model: Any, which: sa.ColumnElement[bool]) -> int:
+    table = tables.table_of(model)
+    keys = list(table.primary_key)
+    forgotten = 0
+    while True:
+        async with db.write() as session:
+            connection = await session.connection()
+            found = await connection.execute(sa.select(*keys).where(which).limit(MAX_ITEMS))
+            gone = [
+                {f"k_{key.name}": value for key, value in zip(keys, values, strict=True)} for values in found
+            ]
+            if gone:
+                is_key = [key == sa.bindparam(f"k_{key.name}", type_=key.type) for key in keys]
+                await connection.execute(sa.delete(table).where(*is_key), gone)
+        forgotten += len(gone)
+        if len(gone) < MAX_ITEMS:
+            return forgotten
+
+
+def _row(observed: ObservedEvent) -> dict[str, Any]:
+    event, meta, involved = observed.event, observed.event.metadata, observed.event.involved_object
+    if not meta.uid or not meta.name:
+        raise ContractError("Event without metadata.uid or metadata.name")
+    last_seen, first_seen = event.last_seen, event.first_seen
+    if last_seen is None or first_seen is None:
+        raise ContractError(f"Event {meta.name} without any time")
+    if not 0 < event.occurrences < 2**63 or not observed.sequence < 2**63:
+        raise ContractError(f"Event {meta.name} with count {event.occurrences}, number {observed.sequence}")
+    try:
+        last_seen, first_seen = in_utc(last_seen), in_utc(first_seen)
+    except ValueError as error:
+        raise ContractError(f"Event {meta.name}: {error}") from error
+    shown = {
+        "cluster_id": observed.cluster_id,
+        "uid": meta.uid,
+        "namespace": meta.namespace,
+        "name": meta.name,
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message,
+        "count": event.occurrences,
+        "first_seen": first_seen,
+        "last_seen": last_seen,
+        "involved": {
+            "kind": involved.kind,
+            "namespace": involved.namespace,
+            "name": involved.name,
+            "uid": involved.uid,
+        },
+        "component": event.component,
+        "host": event.host,
+    }
+    summary = msgspec.json.encode(shown)
+    del shown["involved"]
+    return {
+        **shown,
+        "involved_kind": involved.kind,
+        "involved_namespace": involved.namespace,
+        "involved_name": involved.name,
+        "involved_uid": involved.uid,
+        "epoch": observed.epoch,
+        "sequence": observed.sequence,
+        "summary": summary,
+        "body": event.encode(),
+    }

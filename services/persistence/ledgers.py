@@ -1,0 +1,109 @@
+"""Ledgers in the database."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
+
+from schemas.ids import Target
+from services.persistence import tables
+from services.persistence.dialects import insert_new, upsert
+from services.persistence.engine import Database
+from services.persistence.epochs import Ledger
+
+_KIND = sa.bindparam("kind", type_=sa.String())
+_IDS = sa.bindparam("ids", type_=sa.String(), expanding=True)
+_EPOCHS = tables.table_of(tables.Epoch)
+_COLLECTIONS = tables.table_of(tables.Collection)
+_SELECT_EPOCHS = sa.select(_EPOCHS).where(_EPOCHS.c.target_kind == _KIND, _EPOCHS.c.target_id.in_(_IDS))
+_SELECT_COLLECTIONS = sa.select(_COLLECTIONS).where(
+    _COLLECTIONS.c.target_kind == _KIND, _COLLECTIONS.c.target_id.in_(_IDS)
+)
+
+
+class Ledgers:
+    """The ledgers of one shard, kept in memory by the one who writes them: each frame looks at its agent's.
+
+    They are copies of what is committed: a transaction works on copies of them, and after one that failed,
+    whose fate may be unknown, they are read again.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Target, Ledger] = {}
+
+    async def get(self, connection: AsyncConnection, targets: Iterable[Target]) -> dict[Target, Ledger]:
+        """Copies of the ledgers of those agents that are known."""
+        wanted = set(targets)
+        if missing := wanted - self._known.keys():
+            self._known |= await _load(connection, missing)
+        return {target: _copy(self._known[target]) for target in wanted if target in self._known}
+
+    def in_sync(self, target: Target) -> bool:
+        """Whether an agent is known, by now, to be in sync."""
+        return target in self._known and self._known[target].in_sync
+
+    def keep(self, ledgers: Mapping[Target, Ledger]) -> None:
+        """These have been committed."""
+        self._known |= ledgers
+
+    def forget(self) -> None:
+        """Read all of them again when they are needed."""
+        self._known.clear()
+
+
+def _copy(ledger: Ledger) -> Ledger:
+    return replace(ledger, synced=dict(ledger.synced))
+
+
+async def save(
+    connection: AsyncConnection,
+    ledgers: Mapping[Target, Ledger],
+    collections: Mapping[tuple[Target, str], datetime | None],
+) -> None:
+    """Write ledgers, and those collections with the time when they became complete (None: not yet)."""
+    await upsert(connection, tables.Epoch, [ledger.columns() for ledger in ledgers.values()])
+    rows: list[dict[str, Any]] = [
+        {
+            "target_kind": target.kind.value,
+            "target_id": target.id,
+            "resource": resource,
+            "synced_epoch": ledgers[target].synced[resource],
+            "synced_at": time,
+        }
+        for (target, resource), time in collections.items()
+        if resource in ledgers[target].synced
+    ]
+    await insert_new(connection, tables.Collection, [row for row in rows if row["synced_at"] is None])
+    await upsert(connection, tables.Collection, [row for row in rows if row["synced_at"] is not None])
+
+
+async def wanted_resyncs(db: Database) -> dict[Target, tuple[str, str]]:
+    """The agents of which a new epoch is wanted: the epoch they are in and the reason."""
+    model = tables.Epoch
+    async with db.read() as session:
+        found = await (await session.connection()).execute(
+            sa.select(
+                col(model.target_kind), col(model.target_id), col(model.epoch), col(model.resync_reason)
+            ).where(col(model.resync_reason) != "")
+        )
+        return {Target.parse(kind, name): (epoch, reason) for kind, name, epoch, reason in found}
+
+
+async def _load(connection: AsyncConnection, targets: Iterable[Target]) -> dict[Target, Ledger]:
+    by_kind: dict[str, list[str]] = {}
+    for target in targets:
+        by_kind.setdefault(target.kind.value, []).append(target.id)
+    ledgers: dict[Target, Ledger] = {}
+    for kind, ids in by_kind.items():
+        wanted = {"kind": kind, "ids": ids}
+        synced: dict[str, dict[str, str]] = {name: {} for name in ids}
+        for found in await connection.execute(_SELECT_COLLECTIONS, wanted):
+            synced[found.target_id][found.resource] = found.synced_epoch
+        for found in await connection.execute(_SELECT_EPOCHS, wanted):
+            target = Target.parse(kind, found.target_id)
+            ledgers[target] = Ledger.from_row(target, found, synced[found.target_id])
+    return ledgers

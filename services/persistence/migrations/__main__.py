@@ -1,0 +1,26 @@
+"""`python -m services.persistence.migrations "what changes"` writes the next revision for a check by hand."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from alembic import command
+
+from services.persistence.engine import Database
+from services.persistence.migrate import config, head, upgrade
+
+
+async def main(message: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite+aiosqlite:///{Path(folder) / 'empty.db'}"
+        await upgrade(url)
+        number = f"{int(head()) + 1:04d}"
+        async with Database(url) as db, db.write() as session:
+            connection = await session.connection()
+            await connection.run_sync(
+                lambda sync: command.revision(config(sync), message, autogenerate=True, rev_id=number)
+            )
+
+
+asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,196 @@
+"""Agents: whether they are there, how far their state is known, and what it counts up to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlmodel import SQLModel, col
+
+from schemas.ids import AgentKind, Target
+from schemas.kubernetes.event import EVENT
+from schemas.presence import Collection, CollectionState, Heartbeat
+from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
+from services.persistence import tables
+from services.persistence.engine import Session
+from services.persistence.presence import CLOCK, AgentState, agent_state
+from services.persistence.queries.paging import any_target, is_target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """The broker's clock, as the master's beats tell it."""
+
+    latest: datetime
+    continuous_since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionStatus:
+    """One resource of one agent: what the agent says of it, and whether we hold all of it."""
+
+    resource: str
+    state: str
+    """A CollectionState as the agent said; `listing` until we have what it calls synced."""
+    reason: str
+    objects: int
+    """At the agent."""
+    relists: int
+    last_event_at: datetime | None
+    synced_at: datetime | None
+    """When our rows were last complete; None for never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """One agent."""
+
+    target: Target
+    state: AgentState
+    heartbeat: Heartbeat | None
+    """None when none has been seen."""
+    last_seen: datetime | None
+    instance: str
+    """What its rows come from."""
+    epoch: str
+    version: int
+    """Frames applied."""
+    as_of: datetime | None
+    """None when nothing has been applied yet."""
+    in_sync: bool
+    """No frame is missing and the last digest agreed."""
+    resync_reason: str
+    """Why a new epoch is wanted; empty when none is."""
+    resync_since: datetime | None
+    collection: list[CollectionStatus]
+
+
+async def clock(session: Session) -> ClockReading | None:
+    """The broker's clock; None when no master has beaten yet."""
+    model = tables.Clock
+    found = await (await session.connection()).execute(
+        sa.select(col(model.latest), col(model.continuous_since)).where(col(model.name) == CLOCK)
+    )
+    row = found.first()
+    return ClockReading(latest=row[0], continuous_since=row[1]) if row else None
+
+
+async def list_agents(session: Session, kind: AgentKind | None = None) -> list[AgentStatus]:
+    """All agents that were ever heard of, or those of one kind, by kind and id."""
+    if kind is None:
+        return await _agents(session, lambda columns: sa.true())  # noqa: ARG005
+    return await _agents(session, lambda columns: columns.target_kind == kind.value)
+
+
+async def get_agent(session: Session, target: Target) -> AgentStatus | None:
+    """One agent; None when nothing was ever heard of it."""
+    found = await _agents(session, lambda columns: is_target(columns, target))
+    return found[0] if found else None
+
+
+async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target, ClusterSummary]:
+    """The counts of clusters, from their rows; Events are those still present, by the last digest."""
+    rows: Any = tables.table_of(tables.Resource).c
+    epochs: Any = tables.table_of(tables.Epoch).c
+    counted = {target: ClusterSummary() for target in targets}
+    connection = await session.connection()
+    by = (rows.target_kind, rows.target_id, rows.resource, rows.state)
+    counts = await connection.execute(
+        sa.select(*by, sa.func.count(), sa.func.sum(rows.desired), sa.func.sum(rows.ready))
+        .where(rows.resource.in_(["nodes", "pods", *sorted(WORKLOADS)]), any_target(rows, targets))
+        .group_by(*by)
+    )
+    for kind, name, resource, state, count, desired, ready in counts:
+        summary = counted[Target.parse(kind, name)]
+        if resource in WORKLOADS:
+            workloads = summary.workloads.setdefault(resource, Workloads())
+            workloads.count += count
+            workloads.desired += int(desired)
+            workloads.ready += int(ready)
+        else:
+            (summary.nodes if resource == "nodes" else summary.pods)[state] = count
+    digests = await connection.execute(
+        sa.select(epochs.target_kind, epochs.target_id, epochs.summary).where(
+            any_target(epochs, targets), epochs.summary.is_not(None)
+        )
+    )
+    for kind, name, text in digests:
+        counted[Target.parse(kind, name)].events = msgspec.json.decode(text, type=ClusterSummary).events
+    return counted
+
+
+async def _agents(session: Session, which: Callable[[Any], sa.ColumnElement[bool]]) -> list[AgentStatus]:
+    connection = await session.connection()
+
+    async def rows(model: type[SQLModel]) -> dict[Target, list[Any]]:
+        table = tables.table_of(model)
+        found: dict[Target, list[Any]] = {}
+        for row in await connection.execute(sa.select(table).where(which(table.c))):
+            found.setdefault(Target.parse(row.target_kind, row.target_id), []).append(row)
+        return found
+
+    agents, epochs = await rows(tables.Agent), await rows(tables.Epoch)
+    collections = await rows(tables.Collection)
+    reading = await clock(session)
+    none = [None]
+    return [
+        _status(
+            target,
+            agents.get(target, none)[0],
+            epochs.get(target, none)[0],
+            collections.get(target, []),
+            reading,
+        )
+        for target in sorted(agents.keys() | epochs.keys())
+    ]
+
+
+def _status(
+    target: Target, agent: Any, epoch: Any, collections: Sequence[Any], reading: ClockReading | None
+) -> AgentStatus:
+    heartbeat = Heartbeat.model_validate_json(agent.heartbeat) if agent else None
+    state = AgentState.LOST
+    if agent:
+        now, since = (
+            (reading.latest, reading.continuous_since) if reading else (agent.last_seen, agent.last_seen)
+        )
+        state = agent_state(agent.last_seen, agent.interval, now, since, agent.stopping)
+    return AgentStatus(
+        target=target,
+        state=state,
+        heartbeat=heartbeat,
+        last_seen=agent.last_seen if agent else None,
+        instance=epoch.instance if epoch else "",
+        epoch=epoch.epoch if epoch else "",
+        version=epoch.version if epoch else 0,
+        as_of=epoch.as_of if epoch else None,
+        in_sync=bool(epoch and epoch.sequence and not epoch.gap and epoch.digest_agrees is not False),
+        resync_reason=epoch.resync_reason if epoch else "",
+        resync_since=epoch.resync_since if epoch else None,
+        collection=_collection(heartbeat.collection if heartbeat else [], collections),
+    )
+
+
+def _collection(said: Sequence[Collection], ours: Sequence[Any]) -> list[CollectionStatus]:
+    by_resource = {item.resource: item for item in said}
+    synced_at = {row.resource: row.synced_at for row in ours}
+    statuses = []
+    for resource in sorted(by_resource.keys() | synced_at.keys()):
+        item = by_resource.get(resource, Collection(resource=resource, state=CollectionState.LISTING))
+        known = synced_at.get(resource)
+        # Events travel outside of frames: whether they are complete only the agent knows.
+        early = item.state == CollectionState.SYNCED and known is None and resource != EVENT.resource
+        statuses.append(
+            CollectionStatus(
+                resource=resource,
+                state=CollectionState.LISTING if early else item.state,
+                reason=item.reason,
+                objects=item.objects,
+                relists=item.relists,
+                last_event_at=item.last_event_at,
+                synced_at=known,
+            )
+        )
+    return statuses

@@ -1,0 +1,241 @@
+"""Every table. Times are UTC; `*_time` and `as_of` are the broker's clock, never a service's own.
+
+A row that comes from an agent is keyed by its target (kind, id), so that two agents' rows can never meet.
+Bodies and summaries are JSON bytes that the API sends as they are.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from services.persistence.types import JSONValue, UTCDateTime
+
+
+class Table(SQLModel):
+    """Base of the tables: its metadata names every constraint, so that migrations can name them too."""
+
+    metadata: ClassVar[sa.MetaData] = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Resource(Table, table=True):
+    """One object that an agent holds.
+
+    The key starts with the resource, so that one cluster's pods and the fleet's pods are both one range.
+    """
+
+    __table_args__ = (
+        sa.Index(None, "node", sqlite_where=sa.text("node != ''"), postgresql_where=sa.text("node != ''")),
+        sa.Index(
+            None,
+            "owner_name",
+            "owner_kind",
+            sqlite_where=sa.text("owner_name != ''"),
+            postgresql_where=sa.text("owner_name != ''"),
+        ),
+    )
+
+    resource: str = Field(primary_key=True)
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    """Empty for a cluster-scoped object."""
+    name: str = Field(primary_key=True)
+    uid: str
+    kind: str
+    node: str
+    pod: str
+    owner_kind: str
+    owner_name: str
+    labels: dict[str, str] = Field(sa_type=JSONValue)
+    annotations: dict[str, str] = Field(sa_type=JSONValue)
+    created_at: datetime | None = Field(sa_type=UTCDateTime)
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+    """When its content last changed: the time of the frame that brought it."""
+    state: str
+    desired: int = Field(sa_type=sa.BigInteger)
+    ready: int = Field(sa_type=sa.BigInteger)
+    hash: int = Field(sa_type=sa.BigInteger)
+    """`schemas.frames.content_hash` of the body."""
+    epoch: str
+    """The last epoch that named it."""
+    rev: int = Field(sa_type=sa.BigInteger)
+    """Its shard's revision when its content last changed."""
+    summary: bytes
+    """What a list shows of it."""
+    body: bytes
+    """The projection, byte for byte as the agent sent it."""
+
+
+class Part(Table, table=True):
+    """A slice of the body of an object that is still on its way."""
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    resource: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    index: int = Field(primary_key=True)
+    data: bytes
+
+
+class Agent(Table, table=True):
+    """What an agent last said of itself."""
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    last_seen: datetime = Field(sa_type=UTCDateTime)
+    """When the broker took its last heartbeat."""
+    interval: float
+    """Seconds until the next one."""
+    stopping: bool
+    """It said that it is going."""
+    heartbeat: bytes
+    """`schemas.presence.Heartbeat` as it was sent."""
+
+
+class Epoch(Table, table=True):
+    """How far the frames of one agent have been applied."""
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    epoch: str
+    sequence: int = Field(sa_type=sa.BigInteger)
+    """Of the last frame applied; 0 while the epoch's `begin` has not been seen."""
+    instance: str
+    scope: dict[str, Any] = Field(sa_type=JSONValue)
+    """`schemas.frames.Scope`"""
+    begun_at: datetime | None = Field(sa_type=UTCDateTime)
+    previous: list[str] = Field(sa_type=JSONValue)
+    """The epochs it superseded, the newest last."""
+    stream_created: datetime = Field(sa_type=UTCDateTime)
+    """Which stream `stream_sequence` counts in: one that was made again counts from 1."""
+    stream_sequence: int = Field(sa_type=sa.BigInteger)
+    """Of the last frame looked at: nothing at or below it is looked at again."""
+    version: int = Field(sa_type=sa.BigInteger)
+    """Frames applied since this agent is known."""
+    as_of: datetime | None = Field(sa_type=UTCDateTime)
+    """When the broker took the last frame applied."""
+    gap: bool
+    """A frame is missing: the rest of this epoch is ignored."""
+    digest_at: datetime | None = Field(sa_type=UTCDateTime)
+    digest_agrees: bool | None
+    summary: bytes | None
+    """`schemas.snapshot.ClusterSummary` of the last digest."""
+    resync_reason: str
+    """Why a new epoch is wanted; empty when none is."""
+    resync_since: datetime | None = Field(sa_type=UTCDateTime)
+
+
+class Collection(Table, table=True):
+    """One resource of one agent: whether its rows are complete."""
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    resource: str = Field(primary_key=True)
+    synced_epoch: str
+    """The epoch in which it was last complete."""
+    synced_at: datetime | None = Field(sa_type=UTCDateTime)
+
+
+class Event(Table, table=True):
+    """One Kubernetes Event: its newest version. It outlives the object."""
+
+    __table_args__ = (
+        sa.Index(None, "last_seen", "cluster_id", "uid"),
+        sa.Index(None, "cluster_id", "last_seen", "uid"),
+    )
+
+    cluster_id: str = Field(primary_key=True)
+    uid: str = Field(primary_key=True)
+    namespace: str
+    name: str
+    type: str
+    reason: str
+    message: str
+    count: int = Field(sa_type=sa.BigInteger)
+    first_seen: datetime = Field(sa_type=UTCDateTime)
+    last_seen: datetime = Field(sa_type=UTCDateTime)
+    involved_kind: str
+    involved_namespace: str
+    involved_name: str
+    involved_uid: str
+    component: str
+    host: str
+    epoch: str
+    sequence: int = Field(sa_type=sa.BigInteger)
+    summary: bytes
+    """The row as the API sends it."""
+    body: bytes
+    """The projection as it was observed."""
+
+
+class Cursor(Table, table=True):
+    """How far a consumer has read a stream."""
+
+    name: str = Field(primary_key=True)
+    stream: str = Field(primary_key=True)
+    created: datetime = Field(sa_type=UTCDateTime)
+    """When the stream was made: a sequence means nothing in another one of the same name."""
+    sequence: int = Field(sa_type=sa.BigInteger)
+
+
+class Shard(Table, table=True):
+    """The revision of one shard's rows, raised in each commit that changes one."""
+
+    shard: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    rev: int = Field(sa_type=sa.BigInteger)
+
+
+class Clock(Table, table=True):
+    """The master's own beats as the broker saw them: the clock by which agents are judged."""
+
+    name: str = Field(primary_key=True)
+    latest: datetime = Field(sa_type=UTCDateTime)
+    continuous_since: datetime = Field(sa_type=UTCDateTime)
+    """The first beat after the last gap: silence before it proves nothing."""
+
+
+class DeadLetter(Table, table=True):
+    """A message that somebody could not read, whole."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = (sa.Index(None, "received_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    received_at: datetime = Field(sa_type=UTCDateTime)
+    """When the broker took the dead letter."""
+    sender: str
+    """CloudEvents `source` of whoever could not read it."""
+    reason: str
+    consumer: str
+    subject: str
+    stream: str
+    stream_sequence: int = Field(sa_type=sa.BigInteger)
+    original_at: datetime | None = Field(sa_type=UTCDateTime)
+    """When the broker took the original message."""
+    headers: dict[str, str] = Field(sa_type=JSONValue)
+    body: bytes
+
+
+class Compatibility(Table, table=True):
+    """The oldest revision whose code can use this database; a migration that breaks older code raises it."""
+
+    id: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    needs: str
+
+
+def table_of(model: type[SQLModel]) -> sa.Table:
+    """The table that a model declares."""
+    table = sa.inspect(model).local_table
+    assert isinstance(table, sa.Table)
+    return table

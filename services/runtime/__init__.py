@@ -1,0 +1,1 @@
+"""What every service stands on: settings, lifecycle, logs, health, and the bus client in `bus/`."""

@@ -1,0 +1,372 @@
+"""The bus as services see it: publish, send, subscribe, over connections that come and go."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsSubscription
+
+from schemas import binding
+from schemas.envelope import Envelope
+from schemas.errors import ContractError
+from services.runtime import logs
+from services.runtime.backoff import Backoff
+from services.runtime.bus import metrics
+from services.runtime.bus.credentials import check_seed
+from services.runtime.bus.errors import (
+    ApiError,
+    BusError,
+    BusUnavailable,
+    MessageTooLarge,
+    PermissionDenied,
+    StreamMissing,
+)
+from services.runtime.bus.link import Callback, Link, NoResponders
+from services.runtime.errors import UserError
+from services.runtime.settings import BusSettings
+
+__all__ = [
+    "ApiError",
+    "Bus",
+    "BusError",
+    "BusUnavailable",
+    "MessageTooLarge",
+    "PermissionDenied",
+    "StreamMissing",
+    "Subscription",
+    "connect",
+]
+
+_log = logs.get_logger(__name__)
+
+PUBLISHES_IN_FLIGHT = 256
+"""Publishes that wait for their acknowledgement at one time; further ones queue for their turn."""
+RECONNECT_CAP = 5.0
+"""Seconds at most between two attempts to connect; a broker that is back is found within that."""
+STEADY = 10.0
+"""Seconds after which a connection counts as having worked."""
+
+Handler = Callable[[str, Envelope], Awaitable[None]]
+"""Called with the subject and the envelope."""
+Reject = Callable[[str, Mapping[str, str], bytes, str], Awaitable[None]]
+"""Called with subject, headers, payload and reason of a message that is no CloudEvent."""
+
+
+@dataclass(eq=False)
+class Subscription:
+    """Interest in a subject; made again on every new connection until it is closed."""
+
+    subject: str
+    callback: Callback
+    on_link: Callable[[], None] | None
+    """Called when the connection is lost and when there is a new one."""
+    bus: "Bus"
+    live: NatsSubscription | None = None
+    """On the connection there is now."""
+
+    async def close(self) -> None:
+        """No more messages. Never raises."""
+        await self.bus.drop(self)
+
+
+class Bus:
+    """A user's access to the broker. One object outlives any number of connections.
+
+    While there is no connection every call raises BusUnavailable at once: nothing is kept for later.
+    """
+
+    def __init__(self, settings: BusSettings, user: str, name: str) -> None:
+        self.user = user
+        self.url = settings.nats_url
+        self.name = name
+        self.last_error = ""
+        self.disconnected_at: float | None = time.time()
+        """Unix seconds since when there is no connection; None while there is one."""
+        self._settings = settings
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._subscriptions: set[Subscription] = set()
+        self._in_flight = asyncio.Semaphore(PUBLISHES_IN_FLIGHT)
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._link is not None
+
+    async def wait_connected(self) -> None:
+        """Until there is a connection."""
+        await self._up.wait()
+
+    def health(self) -> str | None:
+        """A readiness check: None when connected, otherwise why not."""
+        return None if self.connected else self.last_error or "connecting"
+
+    # --- messages ------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        subject: str,
+        envelope: Envelope,
+        *,
+        compress: bool = False,
+        message_id: str | None = None,
+        timeout: float = 5.0,
+    ) -> int:
+        """Store a message in the stream that takes the subject; its sequence there. One attempt.
+
+        `message_id` is the `Nats-Msg-Id`, by default the envelope's id: the stream drops a repeated one
+        inside its duplicate window and answers with the sequence of the first.
+        Raises BusUnavailable (also when the message may have been stored: repeat it with the same id),
+        StreamMissing, PermissionDenied, MessageTooLarge, ApiError (the stream refused it).
+        """
+        headers, payload = binding.encode(envelope, compress=compress)
+        headers["Nats-Msg-Id"] = message_id or envelope.id
+        started = time.monotonic()
+        try:
+            await asyncio.wait_for(self._in_flight.acquire(), timeout)
+        except TimeoutError:
+            raise BusUnavailable(f"{PUBLISHES_IN_FLIGHT} publishes wait for their acknowledgement") from None
+        try:
+            left = max(0.01, timeout - (time.monotonic() - started))
+            message = await self._connection().request(subject, payload, headers, timeout=left)
+        except NoResponders:
+            raise StreamMissing(subject) from None
+        finally:
+            self._in_flight.release()
+        sequence = _answer(message).get("seq")
+        if not isinstance(sequence, int):
+            raise BusError(f"what answered on {subject} is no stream")
+        return sequence
+
+    async def send(self, subject: str, envelope: Envelope, *, timeout: float = 5.0) -> None:
+        """Send over core NATS, not stored: returns when the broker has it, whether or not anybody listens.
+
+        Raises BusUnavailable, PermissionDenied, MessageTooLarge.
+        """
+        headers, payload = binding.encode(envelope)
+        await self._connection().send(subject, payload, headers, timeout)
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, on_reject: Reject | None = None
+    ) -> Subscription:
+        """Hear a subject over core NATS. Messages are handled one after the other, in a bounded queue.
+
+        A handler that raises is logged and the next message is taken. What is no CloudEvent goes to
+        `on_reject`. Without a connection it is made as soon as there is one. Raises PermissionDenied.
+        """
+
+        async def on_message(message: Msg) -> None:
+            headers = message.headers or {}
+            try:
+                await handler(message.subject, binding.decode(headers, message.data))
+            except ContractError as error:
+                metrics.REJECTED.labels(user=self.user).inc()
+                _log.warning("message rejected", subject=message.subject, reason=str(error))
+                if on_reject is not None:
+                    await _logged(
+                        on_reject(message.subject, headers, message.data, str(error)), message.subject
+                    )
+            except Exception:  # noqa: BLE001 - one message's trouble is not the next one's
+                _log.exception("handler failed", subject=message.subject)
+
+        return await self.tap(subject, on_message)
+
+    # --- what consumer and topology build on ---------------------------------------------------------
+
+    async def tap(
+        self, subject: str, callback: Callback, on_link: Callable[[], None] | None = None
+    ) -> Subscription:
+        """Subscribe to bare messages; `callback` must not raise. Raises PermissionDenied."""
+        subscription = Subscription(subject, callback, on_link, self)
+        self._subscriptions.add(subscription)
+        try:
+            if self._link is not None:
+                subscription.live = await self._link.subscribe(subject, callback)
+        except BusUnavailable:
+            pass  # the next connection makes it
+        except BaseException:
+            self._subscriptions.discard(subscription)
+            raise
+        return subscription
+
+    async def api(self, subject: str, body: object = None, *, timeout: float = 5.0) -> dict[str, Any]:
+        """Call the JetStream API (`$JS.API.…`). Raises ApiError, BusUnavailable, PermissionDenied."""
+        payload = msgspec.json.encode(body) if body is not None else b""
+        try:
+            return _answer(await self._connection().request(subject, payload, timeout=timeout))
+        except NoResponders:
+            raise BusUnavailable(
+                "JetStream does not answer: it is off, or the broker is still starting"
+            ) from None
+
+    async def settle(self, reply: str, word: bytes, *, confirm: bool = False) -> None:
+        """Acknowledge (`+ACK`, `+WPI`, `-NAK`) a delivery; with `confirm` wait until the broker has it."""
+        if confirm:
+            await self._connection().request(reply, word)
+        else:
+            await self._connection().publish(reply, word)
+
+    async def ask(self, subject: str, payload: bytes, reply: str) -> None:
+        """Publish with a reply subject of one's own, without waiting."""
+        await self._connection().publish(subject, payload, reply=reply)
+
+    def _connection(self) -> Link:
+        if self._link is None:
+            raise BusUnavailable(f"no connection to {logs.mask(self.url)}: {self.last_error or 'connecting'}")
+        return self._link
+
+    # --- connections ---------------------------------------------------------------------------------
+
+    async def _open(self) -> Link:
+        seed_file = self._settings.seed_file(self.user)
+        check_seed(seed_file)
+        urls = [url.strip() for url in self.url.split(",")]
+        link = await Link.open(urls, self.user, name=self.name, seed_file=seed_file, ca=self._settings.tls_ca)
+        try:
+            for subscription in list(self._subscriptions):
+                try:
+                    subscription.live = await link.subscribe(subscription.subject, subscription.callback)
+                except PermissionDenied as error:
+                    _log.error("subscription refused", error=error)
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
+        self.last_error = ""
+        self.disconnected_at = None
+        metrics.CONNECTED.labels(user=self.user).set(1)
+        self._up.set()
+        self._tell_subscriptions()
+        return link
+
+    async def _keep_connected(self, link: Link | None) -> None:
+        backoff = Backoff(base=0.25, cap=RECONNECT_CAP)
+        again = link is not None
+        while True:
+            if link is None:
+                try:
+                    link = await self._open()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may go well
+                    if str(error) != self.last_error:
+                        _log.warning("no connection to the broker", url=logs.mask(self.url), error=error)
+                    self.last_error = str(error)
+                    await backoff.sleep()
+                    continue
+                _log.info("connected to the broker", url=logs.mask(self.url), user=self.user)
+                if again:
+                    metrics.RECONNECTS.labels(user=self.user).inc()
+                again = True
+            since = time.monotonic()
+            await link.lost.wait()
+            if time.monotonic() - since > STEADY:
+                backoff.reset()
+            await self._lost(link)
+            link = None
+            await backoff.sleep()  # also before the first attempt: a whole fleet lost it at this moment
+
+    async def _lost(self, link: Link) -> None:
+        self._link = None
+        self._up.clear()
+        self.last_error = link.cause
+        self.disconnected_at = time.time()
+        metrics.CONNECTED.labels(user=self.user).set(0)
+        _log.warning("connection to the broker lost", url=logs.mask(self.url), cause=link.cause)
+        self._tell_subscriptions()
+        await link.close()
+
+    def _tell_subscriptions(self) -> None:
+        for subscription in list(self._subscriptions):
+            if subscription.on_link is not None:
+                subscription.on_link()
+
+    async def drop(self, subscription: Subscription) -> None:
+        """Forget a subscription; see `Subscription.close`."""
+        self._subscriptions.discard(subscription)
+        if self._link is not None and subscription.live is not None:
+            await self._link.unsubscribe(subscription.live)
+
+    async def start(self, *, wait: bool) -> None:
+        """See `connect`."""
+        link = None
+        check_seed(self._settings.seed_file(self.user))
+        if not wait:
+            try:
+                link = await self._open()
+            except PermissionDenied as error:
+                raise UserError(
+                    str(error), "give this user its permissions: `atlhyper bus credentials`", 4
+                ) from error
+            except BusUnavailable as error:
+                raise _not_connected(self.url, self.user, str(error)) from error
+        self._keeper = asyncio.create_task(self._keep_connected(link), name=f"bus of {self.user}")
+
+    async def close(self) -> None:
+        """End the connection; every call in flight raises BusUnavailable. Never raises."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+        link, self._link = self._link, None
+        self._up.clear()
+        self.last_error = "closed"
+        metrics.CONNECTED.labels(user=self.user).set(0)
+        if link is not None:
+            await link.close()
+
+
+@asynccontextmanager
+async def connect(settings: BusSettings, user: str, *, name: str, wait: bool = False) -> AsyncIterator[Bus]:
+    """A Bus that connects again for ever, with jitter.
+
+    The first connection: with `wait=False` it is there on entry, else UserError with the cause within 5 s.
+    With `wait=True` (services) it is made in the background, each new cause of failure logged once; see
+    `wait_connected`. Either raises UserError for a seed file that is missing or unsafe.
+    """
+    bus = Bus(settings, user, name)
+    try:
+        await bus.start(wait=wait)
+        yield bus
+    finally:
+        await bus.close()
+
+
+def _answer(message: Msg) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(message.data)
+    except msgspec.DecodeError as error:
+        raise BusError(f"the answer is not JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise BusError("the answer is no JSON object")
+    if problem := answer.get("error"):
+        code, text = int(problem.get("err_code", 0)), str(problem.get("description", ""))
+        if problem.get("code") in (429, 503):
+            raise BusUnavailable(f"JetStream: {text} ({code})")
+        raise ApiError(code, text)
+    return answer
+
+
+async def _logged(call: Awaitable[None], subject: str) -> None:
+    try:
+        await call
+    except Exception:  # noqa: BLE001 - one message's trouble is not the next one's
+        _log.exception("rejected message could not be reported", subject=subject)
+
+
+def _not_connected(url: str, user: str, cause: str) -> UserError:
+    address = logs.mask(url)
+    if "authorization violation" in cause.lower():
+        return UserError(
+            f"the broker at {address} does not know the credential of user {user!r}",
+            "`atlhyper bus credentials KIND ID` issues an agent's; NATS_CREDENTIALS names the file to use",
+            exit_code=4,
+        )
+    return UserError(
+        f"no connection to the broker at {address}: {cause}",
+        "start it with `atlhyper up`, or set NATS_URL to where it is",
+    )

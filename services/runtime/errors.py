@@ -1,0 +1,22 @@
+"""Errors that are meant for the person who runs a command."""
+
+
+class UserError(Exception):
+    """Something only a person can put right: one line that names the cause, and what to do next.
+
+    The command line prints it as `error: …` and `  next: …` and ends with `exit_code`
+    (1 failed, 2 usage, 3 not found, 4 denied, 5 partial, 124 timeout).
+    """
+
+    def __init__(self, message: str, next_step: str = "", exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return self.message
+
+    def render(self) -> str:
+        """The text for standard error, without a closing line break."""
+        return f"error: {self.message}" + (f"\n  next: {self.next_step}" if self.next_step else "")

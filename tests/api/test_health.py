@@ -1,0 +1,76 @@
+"""Liveness, readiness, metrics and the access log."""
+
+import logging
+
+import httpx
+import pytest
+
+from services.persistence import queries
+from services.persistence.errors import DatabaseUnavailable
+from tests.api.fixtures import Bus, Fleet
+from tests.api.test_problems import assert_problem
+
+
+async def test_alive_and_ready(api: httpx.AsyncClient) -> None:
+    """All is well: `ok`; `?verbose` names the checks."""
+    assert (await api.get("/livez")).text == "ok\n"
+    assert (await api.get("/readyz")).text == "ok\n"
+    assert (await api.get("/readyz?verbose")).text == "[+] database ok\n[+] bus ok\nok\n"
+
+
+async def test_without_the_bus_it_is_not_ready_but_answers(
+    fleet: Fleet, api: httpx.AsyncClient, bus_state: Bus
+) -> None:
+    """Readiness names the bus and why; the rows are served all the same, and it stays alive."""
+    await fleet.heartbeat("prod-eu")
+    bus_state.trouble = "connection refused"
+    body = assert_problem(await api.get("/readyz"), 503, "not-ready")
+    assert body["detail"] == "bus: connection refused"
+    assert (await api.get("/livez")).status_code == 200
+    assert (await api.get("/api/v1/clusters")).json()["items"]
+
+
+async def test_without_the_database_it_is_not_ready_but_alive(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart would not bring the database back, so liveness does not look at it."""
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("database x: locked")
+
+    monkeypatch.setattr(queries, "ping", away)
+    body = assert_problem(await api.get("/readyz"), 503, "not-ready")
+    assert body["detail"] == "database: database x: locked"
+    assert (await api.get("/livez")).status_code == 200
+
+
+async def test_metrics_count_by_route_and_not_by_path(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """However many paths are asked for, the series stay as many as there are routes."""
+    await fleet.state("prod-eu", {"pods": []})
+    for number in range(5):
+        await api.get(f"/api/v1/clusters/prod-eu/pods/shop/web-{number}")
+        await api.get(f"/nothing/{number}")
+    answer = await api.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=1.0.0; charset=utf-8"
+    lines = [line for line in answer.text.splitlines() if line.startswith("atlhyper_api_requests_total")]
+    route = "/api/v1/clusters/{id}/{resource}/{namespace}/{name}"
+    assert [line for line in lines if f'method="GET",route="{route}",status="404"' in line]
+    assert [line for line in lines if 'method="GET",route="(none)",status="404"' in line]
+    assert "web-1" not in answer.text
+    assert "/nothing" not in answer.text
+
+
+async def test_one_access_line_without_the_query(
+    api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Method, path, status and duration, for routes there are and are not; never the query."""
+    with caplog.at_level(logging.INFO):
+        await api.get("/api/v1/events?q=hunter2", headers={"Authorization": "Bearer hunter2"})
+        await api.get("/nothing%0Ahere?token=hunter2")
+    lines = [record.msg for record in caplog.records if record.name == "services.api.access"]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [  # type: ignore[index]
+        ("GET", "/api/v1/events", 200),
+        ("GET", "/nothing%0Ahere", 404),
+    ]
+    assert all(line["seconds"] > 0 for line in lines)  # type: ignore[index]
+    assert "hunter2" not in caplog.text

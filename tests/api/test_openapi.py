@@ -1,0 +1,118 @@
+"""The OpenAPI document and the API are the same thing."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from schemas.kubernetes.pod import Pod
+from services.api.app import OPENAPI_FILE, openapi_file
+from tests.api.fixtures import Fleet, meta
+
+DOCUMENT: dict[str, Any] = json.loads(openapi_file()[OPENAPI_FILE])
+PATHS = sorted(DOCUMENT["paths"])
+
+
+async def test_what_is_served_is_what_is_generated(api: httpx.AsyncClient) -> None:
+    """The file in the repository and `/schema/openapi.json` agree; it needs no database to be made."""
+    assert (await api.get("/schema/openapi.json")).json() == DOCUMENT
+    assert DOCUMENT["openapi"] == "3.1.0"
+    assert openapi_file() == openapi_file()
+
+
+def test_the_paths_are_the_promised_ones() -> None:
+    """Every path of this version, and no other."""
+    assert PATHS == [
+        "/api/v1/agents",
+        "/api/v1/agents/{kind}/{id}",
+        "/api/v1/agents/{kind}/{id}/resources/{resource}",
+        "/api/v1/agents/{kind}/{id}/resources/{resource}/{namespace}/{name}",
+        "/api/v1/clusters",
+        "/api/v1/clusters/{id}",
+        "/api/v1/clusters/{id}/{resource}",
+        "/api/v1/clusters/{id}/{resource}/{namespace}/{name}",
+        "/api/v1/dead-letters",
+        "/api/v1/dead-letters/{id}",
+        "/api/v1/events",
+        "/api/v1/events/{cluster}/{uid}",
+        "/livez",
+        "/metrics",
+        "/readyz",
+    ]
+
+
+def test_operations_are_named_and_described() -> None:
+    """Each operation has an id of its own, a summary and a description."""
+    operations = [DOCUMENT["paths"][path]["get"] for path in PATHS]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert all(operation["summary"] and operation["description"] for operation in operations)
+    assert all(
+        parameter["description"] for operation in operations for parameter in operation.get("parameters", ())
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_problems_are_documented_with_examples(path: str) -> None:
+    """Every answer but 200 is a problem; its examples are valid and have the status they stand under."""
+    responses = DOCUMENT["paths"][path]["get"]["responses"]
+    assert {"200", "400", "500", "503"} <= responses.keys()
+    validator = _validator(DOCUMENT["components"]["schemas"]["Problem"])
+    for status, response in responses.items():
+        if status == "200":
+            continue
+        content = response["content"]["application/problem+json"]
+        assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+        for example in content["examples"].values():
+            validator.validate(example["value"])
+            assert str(example["value"]["status"]) == status
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path.startswith("/api/")])
+def test_answers_are_documented_with_examples(path: str) -> None:
+    """The example of each 200 is of the shape that is documented."""
+    content = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+    [example] = content["examples"].values()
+    _validator(content["schema"]).validate(example["value"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_path_answers_as_documented(fleet: Fleet, api: httpx.AsyncClient, path: str) -> None:
+    """With things that exist it is 200 and of the documented shape; with others a documented problem."""
+    epoch = await fleet.state("prod-eu", {"pods": [Pod(metadata=meta("web-0", "shop"))]})
+    await fleet.beats()
+    await fleet.heartbeat("prod-eu", {"pods": ("synced", "")}, epoch=epoch)
+    await fleet.event("prod-eu", "e1")
+    responses = DOCUMENT["paths"][path]["get"]["responses"]
+    exists = {
+        "kind": "kubernetes",
+        "id": "prod-eu",
+        "cluster": "prod-eu",
+        "resource": "pods",
+        "namespace": "shop",
+        "name": "web-0",
+        "uid": "uid-shop-e1",
+    }
+    answer = await api.get(_fill(path, exists))
+    if "dead-letters/{id}" not in path:
+        assert answer.status_code == 200
+        [(media_type, content)] = responses["200"]["content"].items()
+        assert answer.headers["content-type"].startswith(media_type)
+        if media_type == "application/json":
+            _validator(content["schema"]).validate(answer.json())
+    for nonsense in ("nonsense", "NON SENSE", "%F0%9F%98%80", "..%2F..", "x" * 300):
+        answer = await api.get(_fill(path, dict.fromkeys(exists, nonsense)))
+        if "{" in path:
+            assert str(answer.status_code) in responses
+            assert answer.status_code in (400, 404)
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+def _fill(path: str, values: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path)
+
+
+def _validator(schema: dict[str, Any]) -> Draft202012Validator:
+    return Draft202012Validator(schema | {"components": DOCUMENT["components"]})

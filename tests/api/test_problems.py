@@ -1,0 +1,176 @@
+"""Every refusal is an RFC 9457 problem that names what is wrong and what to do."""
+
+import logging
+
+import httpx
+import pytest
+
+from services.persistence import queries
+from services.persistence.errors import DatabaseUnavailable
+from tests.api.fixtures import Fleet
+
+_PODS = "/api/v1/clusters/prod-eu/pods"
+
+
+def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, object]:
+    """The shape that every problem has."""
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, object] = answer.json()
+    assert body["type"] == f"urn:atlhyper:problem:{name}"
+    assert body["status"] == status
+    assert body["instance"] == answer.request.url.path
+    assert all(isinstance(body[member], str) and body[member] for member in ("title", "detail", "next"))
+    return body
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter", "message"),
+    [
+        (f"{_PODS}?limit=0", "limit", ">= 1"),
+        (f"{_PODS}?limit=10001", "limit", "<= 10000"),
+        (f"{_PODS}?limit=many", "limit", "int"),
+        (f"{_PODS}?limit=", "limit", "int"),
+        (f"{_PODS}?limit=1&limit=2", "limit", "more than once"),
+        (f"{_PODS}?view=all", "view", "is not one of summary, full"),
+        (f"{_PODS}?continue=nonsense", "continue", "not one that was given out"),
+        (f"{_PODS}?continue=W10", "continue", "not one that was given out"),
+        (f"{_PODS}?continue={'x' * 5000}", "continue", "length"),
+        (f"{_PODS}?page=2", "page", "unknown parameter"),
+        (f"{_PODS}?Limit=2", "Limit", "unknown parameter"),
+        (f"{_PODS}?namespace=a%00b", "namespace", "NUL"),
+        (f"{_PODS}/shop/a%00b", "name", "NUL"),
+        (f"{_PODS}?namespace={'x' * 254}", "namespace", "length"),
+        ("/api/v1/clusters?limit=2", "limit", "unknown parameter"),
+        ("/api/v1/clusters/PROD", "id", "a-z, 0-9 and '-'"),
+        ("/api/v1/clusters/a%0A/pods", "id", "a-z, 0-9 and '-'"),
+        ("/api/v1/agents/vm/a", "kind", "is not one of kubernetes, host, terraform"),
+        ("/api/v1/events?since=yesterday", "since", "date"),
+        ("/api/v1/events?since=2026-11-21T08:00:00", "since", "time zone"),
+        ("/api/v1/events?until=2026-11-21T08:00:00", "until", "time zone"),
+        ("/api/v1/events?cluster=a,,b", "cluster", "a-z, 0-9 and '-'"),
+        ("/api/v1/events?continue=%F0%9F%98%80", "continue", "not one that was given out"),
+        ("/api/v1/dead-letters?continue=x", "continue", "not one that was given out"),
+        ("/readyz?loud", "loud", "unknown parameter"),
+    ],
+)
+async def test_a_bad_parameter_is_named(
+    fleet: Fleet, api: httpx.AsyncClient, path: str, parameter: str, message: str
+) -> None:
+    """400, with the parameter's own name and what is wrong with it."""
+    await fleet.state("prod-eu", {"pods": []})
+    body = assert_problem(await api.get(path), 400, "invalid-parameter")
+    [error] = body["errors"]  # type: ignore[misc]
+    assert error["parameter"] == parameter
+    assert message in error["message"]
+    assert parameter in str(body["detail"])
+
+
+async def test_a_continue_of_another_query_is_refused(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """A token is bound to its filters: with others it would skip rows without a word."""
+    await fleet.event("prod-eu", "a")
+    await fleet.event("prod-eu", "b")
+    token = (await api.get("/api/v1/events?limit=1")).json()["continue"]
+    body = assert_problem(
+        await api.get(f"/api/v1/events?limit=1&type=Warning&continue={token}"), 400, "invalid-parameter"
+    )
+    assert "another query" in str(body["detail"])
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "hint"),
+    [
+        ("/nothing", "unknown-path", "/schema/openapi.json"),
+        ("/api/v1", "unknown-path", "/schema/openapi.json"),
+        ("/api/v2/clusters", "unknown-path", "/schema/openapi.json"),
+        ("/api/v1/clusters/staging", "unknown-agent", "prod-eu"),
+        ("/api/v1/clusters/staging/pods", "unknown-agent", "prod-eu"),
+        ("/api/v1/agents/host/web-1", "unknown-agent", "none yet"),
+        ("/api/v1/clusters/prod-eu/pod", "unknown-resource", "pods"),
+        ("/api/v1/clusters/prod-eu/pod/shop/web-0", "unknown-resource", "pods"),
+        ("/api/v1/clusters/prod-eu/pods/shop/web-9", "unknown-object", "resources/pods"),
+        ("/api/v1/clusters/prod-eu/events/shop/x", "unknown-object", "/api/v1/events/prod-eu/"),
+        ("/api/v1/events/prod-eu/none", "unknown-object", "/api/v1/events?cluster=prod-eu"),
+        ("/api/v1/events/staging/none", "unknown-agent", "prod-eu"),
+        ("/api/v1/dead-letters/none", "unknown-object", "/api/v1/dead-letters"),
+    ],
+)
+async def test_what_is_not_there_says_what_is(
+    fleet: Fleet, api: httpx.AsyncClient, path: str, name: str, hint: str
+) -> None:
+    """404, and the next step names what there is instead."""
+    await fleet.state("prod-eu", {"pods": []})
+    assert hint in str(assert_problem(await api.get(path), 404, name)["next"])
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"])
+async def test_other_methods_are_refused(api: httpx.AsyncClient, method: str) -> None:
+    """405 with the methods there are, in the header and in words."""
+    answer = await api.request(method, "/api/v1/clusters")
+    body = assert_problem(answer, 405, "method-not-allowed")
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+    assert "GET, HEAD, OPTIONS" in str(body["next"])
+
+
+@pytest.mark.parametrize("path", ["/api/v1/clusters", "/livez", _PODS, "/nothing", f"{_PODS}?limit=0"])
+async def test_head_is_get_without_the_content(fleet: Fleet, served: httpx.AsyncClient, path: str) -> None:
+    """HEAD has the status and the headers of GET, on every path (RFC 9110, 9.3.2)."""
+    await fleet.state("prod-eu", {"pods": []})
+    get, head = await served.get(path), await served.head(path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+async def test_options_names_the_methods(api: httpx.AsyncClient) -> None:
+    """OPTIONS answers with `Allow` and nothing else."""
+    answer = await api.options("/api/v1/clusters")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"])
+async def test_a_foreign_host_name_is_refused(api: httpx.AsyncClient, host: str) -> None:
+    """A page whose name was made to resolve to this machine reads nothing (DNS rebinding)."""
+    answer = await api.get("/api/v1/clusters", headers={"Host": host})
+    assert_problem(answer, 400, "invalid-request")
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:9", "[::1]:8080"])
+async def test_local_names_are_served(api: httpx.AsyncClient, host: str) -> None:
+    """A tunnel may end on any local name and port."""
+    assert (await api.get("/api/v1/clusters", headers={"Host": host})).status_code == 200
+
+
+async def test_an_unforeseen_error_keeps_its_words_to_the_log(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 names a reference; the cause is in the log under it, and not in the answer."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a detail of ours")
+
+    monkeypatch.setattr(queries, "list_agents", fail)
+    with caplog.at_level(logging.ERROR):
+        answer = await api.get("/api/v1/clusters")
+    body = assert_problem(answer, 500, "internal-error")
+    assert "a detail of ours" not in answer.text
+    [record] = [record for record in caplog.records if record.name == "services.api.problems"]
+    assert isinstance(record.msg, dict)
+    assert record.msg["reference"] in str(body["detail"])
+
+
+async def test_a_database_that_is_away_is_not_our_fault(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with `Retry-After`: the same request may succeed later."""
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("database /somewhere/private: locked")
+
+    monkeypatch.setattr(queries, "list_agents", away)
+    answer = await api.get("/api/v1/clusters")
+    assert_problem(answer, 503, "database-unavailable")
+    assert answer.headers["retry-after"] == "5"
+    assert "/somewhere/private" not in answer.text

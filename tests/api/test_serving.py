@@ -1,0 +1,221 @@
+"""The api as a process: where it listens, and how it ends."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.api.app import create_app, run
+from services.api.controllers.health import BusHealth
+from services.api.server import bind, serve
+from services.api.settings import ApiSettings
+from services.runtime.errors import UserError
+from services.runtime.settings import SettingsError, load
+from tests.api.fixtures import Fleet
+from tests.bus.fixtures import RunningBroker
+
+_MAIN = "from services.cli.main import main; main()"
+
+
+def environment(broker: RunningBroker, database_url: str, **more: str) -> dict[str, str]:
+    return {
+        "PATH": "",
+        "ATLHYPER_HOME": str(broker.home),
+        "NATS_URL": broker.url,
+        "DATABASE_URL": database_url,
+        **more,
+    }
+
+
+@asynccontextmanager
+async def process(
+    **variables: str,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[dict[str, object]]]]:
+    """`atlhyper api` with these variables, once it serves; and the lines it has logged by then."""
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _MAIN,
+        "api",
+        env=variables,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    assert running.stderr is not None
+    try:
+        lines: list[dict[str, object]] = []
+        async with asyncio.timeout(20):
+            while not lines or lines[-1]["event"] != "serving":
+                lines.append(json.loads(await running.stderr.readline()))
+        yield running, lines
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+
+
+async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
+    """Also with a connection that is kept alive and one whose request never ends; the exit code is 0."""
+    variables = environment(broker, database_url, API_LISTEN="127.0.0.1:0")
+    async with process(**variables) as (running, lines):
+        url = httpx.URL(str(lines[-1]["address"]))
+        async with httpx.AsyncClient(base_url=url) as client:
+            assert (await client.get("/livez")).status_code == 200
+            async with asyncio.timeout(10):
+                while True:
+                    if (await client.get("/readyz")).status_code == 200:
+                        break
+                    await asyncio.sleep(0.05)
+            _, half = await asyncio.open_connection(url.host, url.port)
+            half.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n")
+            await half.drain()
+            started = time.monotonic()
+            running.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                assert await running.wait() == 0
+            assert time.monotonic() - started < 3
+            half.close()
+
+
+async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> None:
+    """A stop waits for the answer that is being made, and then takes no more."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    with bind("127.0.0.1:0", "API_LISTEN") as listener:
+        inner = create_app(fleet.database, BusHealth(lambda: None))
+
+        async def slow(scope, receive, send):  # type: ignore[no-untyped-def]
+            if scope["type"] == "http":
+                entered.set()
+                await go_on.wait()
+            await inner(scope, receive, send)
+
+        host, port = listener.getsockname()
+        serving = asyncio.create_task(serve(slow, listener))
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+            asked = asyncio.create_task(client.get("/livez"))
+            await entered.wait()
+            serving.cancel()
+            await asyncio.sleep(0.2)
+            assert not serving.done()
+            go_on.set()
+            assert (await asked).status_code == 200
+        await asyncio.wait([serving], timeout=5)
+        assert serving.cancelled()
+
+
+async def test_a_request_that_never_ends_does_not_hold_it_up() -> None:
+    """After the grace it is cut off, and the server is gone within 3 seconds."""
+    entered = asyncio.Event()
+
+    async def endless(scope, receive, send):  # type: ignore[no-untyped-def]
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"data", "more_body": True})
+            entered.set()
+            await asyncio.Event().wait()
+
+    with bind("127.0.0.1:0", "API_LISTEN") as listener:
+        host, port = listener.getsockname()
+        serving = asyncio.create_task(serve(endless, listener))
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+            asked = asyncio.create_task(client.get("/"))
+            await entered.wait()
+            started = time.monotonic()
+            serving.cancel()
+            await asyncio.wait([serving], timeout=10)
+            assert time.monotonic() - started < 3
+            with pytest.raises(httpx.RemoteProtocolError):
+                await asked
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "example.com:80"])
+async def test_an_address_beyond_this_machine_is_refused(database_url: str, address: str) -> None:
+    """It asks for no credentials yet, so nobody else may reach it."""
+    with pytest.raises(UserError, match="no credentials are asked there yet") as caught:
+        await run(ApiSettings(listen=address, database_url=database_url))
+    assert "API_LISTEN" in str(caught.value)
+    assert caught.value.next_step
+
+
+async def test_a_set_address_in_use_is_an_error(database_url: str) -> None:
+    """Whoever names a port means it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"API_LISTEN: 127.0.0.1:{port} is in use"):
+            await run(ApiSettings(listen=f"127.0.0.1:{port}", database_url=database_url))
+
+
+async def test_a_default_port_in_use_moves_to_the_next(broker: RunningBroker, database_url: str) -> None:
+    """Without API_LISTEN it says that 8080 is taken, and which one it took."""
+    try:
+        taken = socket.create_server(("127.0.0.1", 8080))
+    except OSError:
+        taken = socket.socket()  # somebody else has it, which is as good
+    with taken:
+        async with process(**environment(broker, database_url)) as (_, lines):
+            [moved] = [line for line in lines if "moved to the next free one" in str(line["event"])]
+            assert lines[-1]["address"] == f"http://{moved['now']}"
+            assert moved["now"] != "127.0.0.1:8080"
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(f"http://{moved['now']}/livez")).text == "ok\n"
+
+
+async def test_a_database_without_tables_is_refused(broker: RunningBroker, tmp_path: Path) -> None:
+    """It says which command makes them."""
+    settings = ApiSettings(
+        home=broker.home,
+        nats_url=broker.url,
+        listen="127.0.0.1:0",
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'empty.db'}",
+    )
+    with pytest.raises(UserError) as caught:
+        await run(settings)
+    assert "atlhyper db upgrade" in caught.value.next_step
+
+
+def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It suggests the one that was meant."""
+    monkeypatch.setenv("API_LISTN", "127.0.0.1:9000")
+    with pytest.raises(SettingsError, match="API_LISTEN"):
+        load(ApiSettings)
+
+
+async def test_a_kept_connection_answers_at_once(fleet: Fleet, served: httpx.AsyncClient) -> None:
+    """No 40 ms between head and body: the socket does not wait for the peer's delayed acknowledgement."""
+    await fleet.heartbeat("prod-eu")
+    await served.get("/livez")
+    started = time.monotonic()
+    for _ in range(20):
+        await served.get("/livez")
+    assert time.monotonic() - started < 20 * 0.03
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [("https://console.example", True), ("https://evil.example", False)]
+)
+async def test_only_named_origins_may_read_it_in_a_browser(fleet: Fleet, origin: str, allowed: bool) -> None:
+    """API_CORS_ORIGINS lists who; nobody else gets the header."""
+    app = create_app(fleet.database, BusHealth(lambda: None), ["https://console.example"])
+    with bind("127.0.0.1:0", "API_LISTEN") as listener:
+        serving = asyncio.create_task(serve(app, listener))
+        host, port = listener.getsockname()
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+            answer = await client.get("/api/v1/clusters", headers={"Origin": origin})
+        assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+async def test_by_default_no_origin_may(api: httpx.AsyncClient) -> None:
+    """Without API_CORS_ORIGINS a browser keeps the answer from every other page."""
+    answer = await api.get("/api/v1/clusters", headers={"Origin": "https://console.example"})
+    assert "access-control-allow-origin" not in answer.headers

@@ -1,0 +1,436 @@
+"""Mistakes that people make, as rows: a command, its environment, and what the two lines have to say.
+
+`{folder}`, `{home}`, `{taken}` and `{broker}` in a text are things of the row's `World`.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from services.runtime.bus import credentials
+from services.runtime.settings import EXIT_CONFIG
+from tests.cli.command import run
+
+NOBODY = "127.0.0.1:1"
+"""Nobody listens there."""
+
+
+@dataclass
+class World:
+    """What rows may refer to."""
+
+    folder: Path
+    """Of the test; its `home` is ATLHYPER_HOME."""
+    taken: str
+    """An address that another process listens on."""
+    broker: str = ""
+    kubeconfig: Path | None = None
+    """Of the real control plane, as its administrator."""
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def file(self, name: str, content: object, mode: int = 0o600) -> Path:
+        """A file in `folder`; anything but text is written as YAML."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        path.chmod(mode)
+        return path
+
+    def fill(self, text: str) -> str:
+        return text.format(folder=self.folder, home=self.home, taken=self.taken, broker=self.broker)
+
+
+Prepare = Callable[[World], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mistake."""
+
+    name: str
+    command: str
+    says: str
+    """Part of the line that names the cause."""
+    advises: str
+    """Part of the line that says what to do."""
+    code: int = 1
+    env: dict[str, str] = field(default_factory=dict)
+    prepare: Prepare = lambda world: None
+
+
+# --- preparations ------------------------------------------------------------------------------------
+
+
+def kubeconfig(
+    world: World, server: str = f"https://{NOBODY}", context: str = "here", token: str = "t"
+) -> Path:
+    """A kubeconfig `kubeconfig` with one context, `here`, and the given current one."""
+    return world.file(
+        "kubeconfig",
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": context,
+            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+        },
+    )
+
+
+def wrong_token(world: World) -> Path:
+    """The real API server's address with a token it never issued."""
+    assert world.kubeconfig is not None
+    cluster = yaml.safe_load(world.kubeconfig.read_text())["clusters"][0]["cluster"]
+    return kubeconfig(world, server=cluster["server"], token="expired-or-invented")
+
+
+def issued(*users: str) -> Prepare:
+    """Credentials of these users, in this home."""
+
+    def prepare(world: World) -> None:
+        for user in users:
+            credentials.issue(world.home, user)
+
+    return prepare
+
+
+def credential_of_another_broker(world: World) -> None:
+    credentials.issue(world.home, "operator")
+
+
+def credential_open_to_others(world: World) -> None:
+    credentials.issue(world.home, "operator").chmod(0o644)
+
+
+def tables(world: World) -> None:
+    """A database and the services' credentials, as `atlhyper up` leaves them."""
+    services(world)
+    assert run("db", "upgrade", folder=world.folder).returncode == 0
+
+
+services = issued("master", "api")
+
+
+def tables_of_the_future(world: World) -> None:
+    """A revision this version has never heard of, which demands code it does not have."""
+    tables(world)
+    with sqlite3.connect(world.home / "atlhyper.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffff'")
+        names = [
+            row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE name LIKE 'compat%'")
+        ]
+        for name in names:
+            database.execute(f"UPDATE {name} SET needs = 'ffff'")
+    database.close()
+
+
+def not_a_database(world: World) -> None:
+    world.file("home/atlhyper.db", "this is a letter, not a database\n" * 100)
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+AGENT = "agent kubernetes"
+ROWS = [
+    # the command line
+    Row("unknown command", "gett", "No such command 'gett'", "atlhyper -h", code=2),
+    Row("unknown option", "get pods --al", "No such option", "-h", code=2),
+    Row(
+        "no API",
+        "get pods",
+        f"no API answers at http://{NOBODY}",
+        "ATLHYPER_URL",
+        env={"ATLHYPER_URL": f"http://{NOBODY}"},
+    ),
+    Row(
+        "an address without scheme",
+        "get pods",
+        "no API answers at localhost:8080",
+        "ATLHYPER_URL",
+        env={"ATLHYPER_URL": "localhost:8080"},
+    ),
+    Row(
+        "config file is not YAML",
+        "get pods",
+        "config.yaml is not YAML",
+        "write `url:",
+        prepare=lambda world: world.file("person/.config/atlhyper/config.yaml", "url: [\n"),
+    ),
+    Row(
+        "config file with another name",
+        "agents",
+        "unknown name 'server'",
+        "`url` and `token`",
+        prepare=lambda world: world.file("person/.config/atlhyper/config.yaml", {"server": "http://x"}),
+    ),
+    Row(
+        "config file with a token for everybody",
+        "agents",
+        "can be read by others",
+        "chmod 600",
+        code=4,
+        prepare=lambda world: world.file("person/.config/atlhyper/config.yaml", {"token": "hunter2"}, 0o644),
+    ),
+    # variables
+    Row(
+        "misspelt variable",
+        AGENT,
+        "AGENT_READONLY is not a variable of AtlHyper; AGENT_READ_ONLY is",
+        "rename it to AGENT_READ_ONLY",
+        code=EXIT_CONFIG,
+        env={"AGENT_READONLY": "false"},
+    ),
+    Row(
+        "duration without unit",
+        AGENT,
+        "AGENT_HEARTBEAT_INTERVAL: '15' is not a duration",
+        "30s",
+        code=EXIT_CONFIG,
+        env={"AGENT_HEARTBEAT_INTERVAL": "15"},
+    ),
+    Row(
+        "the master's old address",
+        AGENT,
+        "AGENT_MASTER_URL: 'http://master:8080' is an HTTP address",
+        "nats://",
+        code=EXIT_CONFIG,
+        env={"AGENT_MASTER_URL": "http://master:8080"},
+    ),
+    Row(
+        "not a cluster id",
+        AGENT,
+        "AGENT_CLUSTER_ID: 'Prod_1'",
+        "AGENT_CLUSTER_ID",
+        code=EXIT_CONFIG,
+        env={"AGENT_CLUSTER_ID": "Prod_1"},
+    ),
+    Row(
+        "settings file that is not there",
+        "master",
+        "ATLHYPER_ENV_FILE: cannot read /nowhere.env",
+        "correct the path",
+        code=EXIT_CONFIG,
+        env={"ATLHYPER_ENV_FILE": "/nowhere.env"},
+    ),
+    Row(
+        "not a database URL",
+        "api",
+        "DATABASE_URL: not a database we know",
+        "sqlite+aiosqlite:///",
+        code=EXIT_CONFIG,
+        env={"DATABASE_URL": "postgres://u:hunter2@h/d"},
+    ),
+    # addresses
+    Row(
+        "API port in use",
+        "api",
+        "API_LISTEN: {taken} is in use",
+        "set API_LISTEN",
+        code=EXIT_CONFIG,
+        env={"API_LISTEN": "{taken}"},
+    ),
+    Row(
+        "API for everybody",
+        "api",
+        "API_LISTEN: 0.0.0.0:8080 can be reached from other machines",
+        "127.0.0.1:8080",
+        code=EXIT_CONFIG,
+        env={"API_LISTEN": "0.0.0.0:8080"},
+    ),
+    Row(
+        "metrics port in use",
+        "master",
+        "MASTER_METRICS_LISTEN: {taken} is in use",
+        "set MASTER_METRICS_LISTEN",
+        code=EXIT_CONFIG,
+        env={"MASTER_METRICS_LISTEN": "{taken}"},
+        prepare=tables,
+    ),
+    Row(
+        "metrics for everybody",
+        "master",
+        "MASTER_METRICS_LISTEN: 0.0.0.0:9464 can be reached",
+        "127.0.0.1:9464",
+        code=EXIT_CONFIG,
+        env={"MASTER_METRICS_LISTEN": "0.0.0.0:9464"},
+        prepare=tables,
+    ),
+    Row(
+        "broker port in use",
+        "up",
+        "NATS_LISTEN: {taken} is in use",
+        "NATS_LISTEN",
+        env={"NATS_LISTEN": "{taken}"},
+        prepare=kubeconfig,
+    ),
+    Row(
+        "broker for everybody",
+        "up",
+        "NATS_LISTEN: 0.0.0.0:4222 is open to other machines",
+        "127.0.0.1",
+        env={"NATS_LISTEN": "0.0.0.0:4222"},
+        prepare=kubeconfig,
+    ),
+    Row(
+        "API port in use, all of it",
+        "up",
+        "API_LISTEN: {taken} is in use",
+        "set API_LISTEN",
+        env={"API_LISTEN": "{taken}"},
+        prepare=kubeconfig,
+    ),
+    # the broker
+    Row(
+        "no broker",
+        "bus show",
+        f"no connection to the broker at nats://{NOBODY}",
+        "NATS_URL",
+        env={"NATS_URL": f"nats://{NOBODY}"},
+        prepare=issued("operator", "reader"),
+    ),
+    Row(
+        "no credential",
+        "bus apply",
+        "no credential at {home}/nats/credentials/operator.nk",
+        "NATS_CREDENTIALS",
+        code=4,
+    ),
+    Row(
+        "credential open to others",
+        "bus apply",
+        "can be read by others (mode 0644)",
+        "chmod 600",
+        code=4,
+        prepare=credential_open_to_others,
+    ),
+    # the database
+    Row(
+        "database without tables",
+        "api",
+        "has no tables yet",
+        "atlhyper db upgrade",
+        code=EXIT_CONFIG,
+        env={"API_LISTEN": "127.0.0.1:0"},
+        prepare=services,
+    ),
+    Row(
+        "database of a newer version",
+        "api",
+        "revision ffff, which this version does not know",
+        "newer",
+        code=EXIT_CONFIG,
+        env={"API_LISTEN": "127.0.0.1:0"},
+        prepare=tables_of_the_future,
+    ),
+    Row(
+        "file is not a database",
+        "db upgrade",
+        "the file is not a database",
+        "restore it",
+        prepare=not_a_database,
+    ),
+    Row(
+        "database in a folder that cannot be",
+        "db upgrade",
+        "database /proc/nowhere/a.db",
+        "DATABASE_URL",
+        env={"DATABASE_URL": "sqlite+aiosqlite:////proc/nowhere/a.db"},
+    ),
+    # the cluster
+    Row(
+        "kubeconfig that is not there",
+        AGENT,
+        "kubeconfig /nowhere can't be used",
+        "AGENT_KUBECONFIG",
+        code=EXIT_CONFIG,
+        env={"AGENT_KUBECONFIG": "/nowhere"},
+    ),
+    Row(
+        "kubeconfig is not YAML",
+        "up",
+        "kubeconfig is not YAML",
+        "kubectl config view",
+        env={"KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=lambda world: world.file("kubeconfig", "a: ["),
+    ),
+    Row(
+        "kubeconfig is a folder",
+        "up",
+        "cannot read the kubeconfig",
+        "ls -l",
+        env={"KUBECONFIG": "{folder}/home"},
+        prepare=lambda world: world.home.mkdir(),
+    ),
+    Row(
+        "KUBECONFIG names nothing",
+        "up",
+        "KUBECONFIG: /nowhere does not exist",
+        "unset it",
+        env={"KUBECONFIG": "/nowhere"},
+    ),
+    Row(
+        "context that is not there",
+        "up",
+        "the current context 'elsewhere' is not in",
+        "there are here",
+        env={"KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=lambda world: kubeconfig(world, context="elsewhere"),
+    ),
+    Row(
+        "no current context",
+        "up",
+        "has no current context",
+        "kubectl config use-context",
+        env={"KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=lambda world: kubeconfig(world, context=""),
+    ),
+    Row(
+        "context that is not there, for the agent",
+        AGENT,
+        "can't be used",
+        "AGENT_KUBECONFIG",
+        code=EXIT_CONFIG,
+        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=lambda world: kubeconfig(world, context="elsewhere"),
+    ),
+    Row(
+        "API server that is not there",
+        AGENT,
+        f"{NOBODY}",
+        "kubectl",
+        code=EXIT_CONFIG,
+        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=kubeconfig,
+    ),
+]
+
+WITH_A_BROKER = [
+    Row(
+        "credential the broker does not know",
+        "bus apply",
+        "does not know the credential of user 'operator'",
+        "NATS_CREDENTIALS",
+        code=4,
+        env={"NATS_URL": "{broker}"},
+        prepare=credential_of_another_broker,
+    ),
+]
+
+WITH_A_CLUSTER = [
+    Row(
+        "token that is not, or no longer, valid",
+        AGENT,
+        "401",
+        "kubectl get namespaces",
+        code=EXIT_CONFIG,
+        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=wrong_token,
+    ),
+]

@@ -1,0 +1,38 @@
+"""What every test has: none of the caller's settings, and the fixtures of the real servers."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from services.runtime import logs
+
+_HERE = Path(__file__).parent
+
+# The fixtures that start real servers live beside the tests of those servers.
+pytest_plugins = [
+    f"tests.{folder}.fixtures"
+    for folder in ("bus", "cluster", "store", "agent", "api")
+    if (_HERE / folder / "fixtures.py").is_file()
+]
+
+_OURS = ("AGENT_", "API_", "ATLHYPER_", "DATABASE_", "MASTER_", "NATS_", "NOTIFIER_")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_the_caller() -> None:
+    """A test sees the defaults, whatever the shell that started it exports."""
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = "127.0.0.1,localhost"
+
+
+@pytest.fixture(autouse=True)
+def _home_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the person's own folder."""
+    monkeypatch.setenv("ATLHYPER_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> None:
+    logs.configure("info", json=True)

@@ -1,0 +1,166 @@
+"""One complete message of each event type, with fixed ids and times."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from schemas import registry, subjects
+from schemas.control import Resync, Superseded
+from schemas.deadletter import DeadLetter
+from schemas.envelope import Envelope, sequence_text
+from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope
+from schemas.ids import kubernetes
+from schemas.kubernetes.base import ObjectMeta
+from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
+from schemas.presence import Collection, CollectionState, Health, Heartbeat, ServiceHeartbeat
+from schemas.snapshot import ClusterSummary, Workloads
+
+TIME = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
+EPOCH = "019a9d2e-7a00-7000-8000-000000000001"
+CLUSTER = kubernetes("local")
+AGENT = subjects.agent_source(CLUSTER)
+MASTER = subjects.service_source("master", "m-1")
+
+
+def message(event_type: registry.EventType[Any], body: Any, source: str, **extensions: str) -> Envelope:
+    """An envelope whose id depends on the type alone."""
+    number = list(registry.ALL).index(event_type.name)
+    return Envelope(
+        type=event_type.name,
+        source=source,
+        data=event_type.encode(body),
+        id=f"019a9d2e-7a00-7000-8000-{number:012d}",
+        time=TIME,
+        extensions=extensions,
+    )
+
+
+FRAME = Frame(
+    epoch=EPOCH,
+    sequence=7,
+    phase=Phase.DATA,
+    instance="0d9a4b7e-0000-4000-8000-000000000000",
+    scope=Scope(resources=["pods"], namespaces=["shop"]),
+    items=[
+        Put(resource="pods", namespace="shop", name="web-0", uid="u-1", body=msgspec.Raw(b'{"metadata":{}}')),
+        Delete(resource="pods", namespace="shop", name="web-1", uid="u-2"),
+    ],
+    synced=["pods"],
+    digest={"pods": ResourceDigest(count=1, sum=17_592_186_044_415)},
+    summary=ClusterSummary(
+        nodes={"Ready": 3},
+        pods={"Running": 1},
+        workloads={"deployments": Workloads(count=1, desired=1, ready=1)},
+        events={"Normal": 2},
+    ),
+)
+
+MESSAGES: dict[str, tuple[str, Envelope]] = {
+    envelope.type: (subject, envelope)
+    for subject, envelope in (
+        (
+            subjects.snapshot(CLUSTER),
+            message(registry.FRAME_PUBLISHED, FRAME, AGENT, epoch=EPOCH, sequence=sequence_text(7)),
+        ),
+        (
+            subjects.event(CLUSTER, "shop", "Pod"),
+            message(
+                registry.EVENT_OBSERVED,
+                KubernetesEvent(
+                    metadata=ObjectMeta(
+                        name="web-0.17a", namespace="shop", uid="u-9", creation_timestamp=TIME
+                    ),
+                    involved_object=ObjectReference(kind="Pod", namespace="shop", name="web-0", uid="u-1"),
+                    type="Warning",
+                    reason="BackOff",
+                    message="Back-off restarting failed container",
+                    count=4,
+                    first_timestamp=TIME,
+                    last_timestamp=TIME,
+                    source=EventSource(component="kubelet", host="node-1"),
+                ),
+                AGENT,
+                epoch=EPOCH,
+                sequence=sequence_text(1),
+            ),
+        ),
+        (
+            subjects.heartbeat(CLUSTER),
+            message(
+                registry.HEARTBEAT_SENT,
+                Heartbeat(
+                    version="0.1.0",
+                    instance="0d9a4b7e-0000-4000-8000-000000000000",
+                    platform="v1.36.3",
+                    epoch=EPOCH,
+                    interval=15,
+                    capabilities=["observe:pods"],
+                    health=Health(healthy=True, status="running", start_time=TIME),
+                    collection=[
+                        Collection(
+                            resource="pods",
+                            state=CollectionState.SYNCED,
+                            objects=1,
+                            relists=1,
+                            last_event_at=TIME,
+                        )
+                    ],
+                    counters={"frames_published": 7},
+                ),
+                AGENT,
+            ),
+        ),
+        (
+            subjects.service_heartbeat("master", "m-1"),
+            message(
+                registry.SERVICE_HEARTBEAT_SENT,
+                ServiceHeartbeat(
+                    version="0.1.0",
+                    interval=5,
+                    health=Health(healthy=True, status="running", start_time=TIME),
+                ),
+                MASTER,
+            ),
+        ),
+        (
+            subjects.service_dead("master"),
+            message(
+                registry.MESSAGE_REJECTED,
+                DeadLetter(
+                    reason="not a CloudEvent: no header ce-id",
+                    consumer="master",
+                    subject=subjects.snapshot(CLUSTER),
+                    stream="ATLHYPER_SNAPSHOTS",
+                    stream_sequence=12,
+                    received_at=TIME,
+                    headers={"Nats-Msg-Id": "x"},
+                    body=b"bm90IGpzb24=",
+                ),
+                MASTER,
+            ),
+        ),
+        (
+            subjects.dead(CLUSTER),
+            message(
+                registry.AGENT_MESSAGE_REJECTED,
+                DeadLetter(
+                    reason="event type 'x' does not belong here",
+                    consumer="agent",
+                    subject=subjects.control(CLUSTER, "resync"),
+                    body=b"e30=",
+                ),
+                AGENT,
+            ),
+        ),
+        (
+            subjects.control(CLUSTER, "resync"),
+            message(registry.RESYNC_REQUESTED, Resync(epoch=EPOCH, reason="sequence 5 is missing"), MASTER),
+        ),
+        (
+            subjects.control(CLUSTER, "superseded"),
+            message(registry.EPOCH_SUPERSEDED, Superseded(epoch=EPOCH, by="another"), MASTER),
+        ),
+    )
+}
+"""Subject and envelope of one message per event type."""

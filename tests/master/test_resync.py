@@ -1,0 +1,67 @@
+"""Who is asked for a new epoch, when, and how many at one time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.master.resync import Resyncs, Superseding
+from tests.bus.fixtures import Connect
+from tests.master.agent import BusAgent, until
+
+
+@pytest.fixture
+async def resyncs(bus: Connect) -> AsyncIterator[Resyncs]:
+    """Running, with room for one agent at a time."""
+    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1)
+    task = asyncio.create_task(resyncs.run())
+    yield resyncs
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_one_after_the_other(resyncs: Resyncs, agent: BusAgent, second_agent: BusAgent) -> None:
+    """With one place, the second agent is asked only when the first one is in sync again."""
+    first, second = agent, second_agent
+    resyncs.want(first.source.target, "e1", "gap")
+    resyncs.want(second.source.target, "f1", "gap")
+    await until(lambda: len(first.heard) >= 3)
+    assert second.heard == []
+    resyncs.begun(first.source.target)
+    await asyncio.sleep(0.2)
+    asked = len(first.heard)
+    await asyncio.sleep(0.4)
+    assert (len(first.heard), second.heard) == (asked, [])
+    resyncs.in_sync(first.source.target)
+    await until(lambda: second.heard)
+    assert second.heard[0] == ("resync", {"epoch": "f1", "reason": "gap"})
+
+
+async def test_agent_that_does_not_answer_makes_room(
+    resyncs: Resyncs, agent: BusAgent, second_agent: BusAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is gone keeps its place for a while only, and gets another turn later."""
+    monkeypatch.setattr("services.master.resync.PATIENCE", 0.5)
+    resyncs.want(agent.source.target, "e1", "gap")
+    resyncs.want(second_agent.source.target, "f1", "gap")
+    await until(lambda: second_agent.heard)
+    asked = len(agent.heard)
+    await until(lambda: len(agent.heard) > asked)
+
+
+async def test_in_sync_before_it_began_is_the_old_epoch_s(resyncs: Resyncs, agent: BusAgent) -> None:
+    """Frames of the epoch that is of no use do not end the asking."""
+    resyncs.want(agent.source.target, "e1", "digest disagrees")
+    resyncs.in_sync(agent.source.target)
+    await until(lambda: len(agent.heard) >= 2)
+
+
+async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
+    """A hundred frames in a moment make one message."""
+    losers = Superseding(await bus("master"))
+    for _ in range(100):
+        await losers.tell(agent.source.target, "e1", "e2")
+    await until(lambda: agent.heard)
+    await asyncio.sleep(0.2)
+    assert agent.heard == [("superseded", {"epoch": "e1", "by": "e2"})]

@@ -1,0 +1,157 @@
+"""Any log, with losses, repeats, competitors and crashes, gives the rows that its rules demand."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas.frames import Frame, Phase, Put
+from schemas.ids import Target, kubernetes
+from services.persistence import tables
+from services.persistence.cursors import CursorStore
+from services.persistence.engine import Database
+from services.persistence.epochs import ReceivedFrame
+from services.persistence.state import FrameApplier
+from tests.persistence.frames import CrashError, CrashingDatabase, FrameSource, Held, Log, body_of, rows
+
+
+@dataclass
+class Model:
+    """What the frames of one id amount to, said as simply as possible."""
+
+    held: Held = field(default_factory=dict)
+    epoch: str = ""
+    sequence: int = 0
+    previous: set[str] = field(default_factory=set)
+    gap: bool = False
+    named: set[tuple[str, str, str]] = field(default_factory=set)
+    version: int = 0
+
+    def take(self, frame: Frame) -> None:
+        if frame.phase is Phase.BEGIN:
+            if frame.epoch in self.previous | {self.epoch}:
+                return
+            self.previous.add(self.epoch)
+            self.epoch, self.gap, self.named = frame.epoch, False, set()
+        elif frame.epoch != self.epoch or self.gap or frame.sequence <= self.sequence:
+            return
+        elif frame.sequence > self.sequence + 1:
+            self.gap = True
+            return
+        self.sequence = frame.sequence
+        self.version += 1
+        for item in frame.items:
+            key = (item.resource, item.namespace, item.name)
+            if isinstance(item, Put):
+                self.held[key] = bytes(item.body)
+                self.named.add(key)
+            else:
+                self.held.pop(key, None)
+        for key in [key for key in self.held if key[0] in frame.synced and key not in self.named]:
+            del self.held[key]
+
+
+ONE, OTHER = kubernetes("one"), kubernetes("other")
+NAMES = [f"p{number}" for number in range(5)]
+
+# Two agents share the first id, the third has its own.
+STEP = st.tuples(
+    st.sampled_from([0, 0, 0, 1, 2, 2]),
+    st.sampled_from(["put", "put", "put", "delete", "relist", "relist", "begin", "all", "synced", "digest"]),
+    st.sampled_from(NAMES),
+    st.sampled_from(["kept"] * 9 + ["twice", "lost", "old again"]),
+)
+
+
+def make_log(steps: list[tuple[int, str, str, str]]) -> list[ReceivedFrame]:
+    log, received = Log(), []
+    sources = [FrameSource(ONE), FrameSource(ONE), FrameSource(OTHER)]
+    for number, (who, what, name, fate) in enumerate(steps):
+        source = sources[who]
+        if what == "begin" or not source.epoch:
+            frames = [source.begin(f"epoch-{who}-{number}")]
+        elif what == "relist":
+            frames = [source.begin(f"epoch-{who}-{number}"), *source.all(size=2)]
+        elif what == "put":
+            frames = [source.put(name, body_of(name, state=f"State{number}"))]
+        elif what == "delete":
+            frames = [source.delete(name)]
+        elif what == "all":
+            frames = source.all(size=2)
+        else:
+            frames = [source.synced() if what == "synced" else source.digest()]
+        copies = {"lost": frames[:-1], "twice": frames * 2}.get(fate, frames)
+        received += [log.receive(source.target, frame) for frame in copies]
+        if fate == "old again":
+            earlier = [item.frame for item in received if item.target == source.target]
+            received += [log.receive(source.target, frame) for frame in earlier[len(earlier) // 2 :][:1]]
+    return received
+
+
+def of_target(log: list[ReceivedFrame], target: Target) -> Model:
+    model = Model()
+    for item in log:
+        if item.target == target:
+            model.take(item.frame)
+    return model
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(STEP, min_size=1, max_size=40),
+    batches=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    crashes=st.frozensets(st.integers(1, 30), max_size=6),
+)
+def test_rows_are_what_the_log_demands(
+    new_url: Callable[[], str],
+    steps: list[tuple[int, str, str, str]],
+    batches: list[int],
+    crashes: frozenset[int],
+) -> None:
+    """Frames lost, repeated, replayed, of competing agents, in any batches, through any crashes and
+    redeliveries from the stored cursor: rows, version and cursor are those of a plain reading of the log."""
+
+    async def run() -> None:
+        log = make_log(steps)
+        async with CrashingDatabase(new_url()) as db:
+            db.crashes = crashes
+            await deliver(db, log, batches)
+            for target in (ONE, OTHER):
+                model = of_target(log, target)
+                assert await rows(db, target) == model.held
+                assert await version(db, target) == model.version
+
+    asyncio.run(run())
+
+
+async def deliver(db: CrashingDatabase, log: list[ReceivedFrame], batches: list[int]) -> None:
+    """Batch by batch from the stored cursor on, again from there after a crash; every other time in the
+    same process."""
+    store = CursorStore(db)
+    applier = FrameApplier(db, 0)
+    while True:
+        cursor = await store.load("test", "FRAMES")
+        done = cursor.sequence if cursor else 0
+        left = [item for item in log if item.position.sequence > done]
+        if not left:
+            return
+        batch = left[: batches[done % len(batches)]]
+        behind = replace(Log().cursor, sequence=batch[-1].position.sequence)
+        try:
+            await applier.apply(batch, behind)
+        except CrashError:
+            if db.writes % 4 > 1:
+                applier = FrameApplier(db, 0)
+
+
+async def version(db: Database, target: Target) -> int:
+    """Frames applied; none for an agent that is not known."""
+    table = tables.table_of(tables.Epoch)
+    async with db.read() as session:
+        found = await (await session.connection()).scalar(
+            sa.select(table.c.version).where(table.c.target_id == target.id)
+        )
+    return int(found or 0)

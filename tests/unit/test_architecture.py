@@ -1,0 +1,87 @@
+"""The import contracts of pyproject.toml: they hold, and each would notice its violation."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# One violation of each contract: module to spoil, import to add.
+VIOLATIONS = {
+    "no service imports another": ("services/api/app.py", "services.master.settings"),
+    "the contract knows no service": ("schemas/errors.py", "services.runtime.errors"),
+    "inside the contract": ("schemas/ids.py", "schemas.registry"),
+    "the contract does no I/O": ("schemas/frames.py", "socket"),
+    "the agent's layers": ("services/agent/gateway/interfaces.py", "services.agent.scheduler"),
+    "inside a kind of agent": (
+        "services/agent/kubernetes/repository/interfaces.py",
+        "services.agent.kubernetes.service.reflector",
+    ),
+    "only app and factory see implementations": (
+        "services/agent/scheduler/snapshots.py",
+        "services.agent.gateway.bus",
+    ),
+    "kinds know neither the bus nor the store": (
+        "services/agent/kubernetes/service/reflector.py",
+        "services.runtime.bus.client",
+    ),
+    "scheduler and gateway know no kind": ("services/agent/scheduler/heartbeats.py", "schemas.kubernetes"),
+    "no agent reaches the database": ("services/agent/app.py", "services.persistence.engine"),
+    "nats-py has one home": ("services/agent/gateway/bus.py", "nats"),
+    "kubernetes-asyncio has one home": ("services/cli/main.py", "kubernetes_asyncio"),
+    "Litestar has one home": ("services/runtime/health.py", "litestar"),
+    "SQL has one home": ("services/api/guards.py", "sqlalchemy"),
+    "cloudevents has one home": ("schemas/envelope.py", "cloudevents"),
+}
+
+
+def _lint(folder: Path) -> dict[str, str]:
+    """KEPT or BROKEN by contract."""
+    answer = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--config", folder / "pyproject.toml", "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = dict(re.findall(r"^(.+?) (KEPT|BROKEN)\b", answer.stdout, re.MULTILINE))
+    assert found, answer.stdout + answer.stderr
+    return found
+
+
+def _contracts() -> list[str]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return [contract["name"] for contract in settings["tool"]["importlinter"]["contracts"]]
+
+
+def test_the_contracts_hold() -> None:
+    """Nobody imports what is not theirs to import."""
+    assert _lint(ROOT) == dict.fromkeys(_contracts(), "KEPT")
+
+
+def test_each_contract_notices_a_violation(tmp_path: Path) -> None:
+    """With one wrong import planted for each contract, every contract is broken."""
+    for package in ("services", "schemas"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file, module in VIOLATIONS.values():
+        path = tmp_path / file
+        path.write_text(f"import {module}\n{path.read_text()}")
+    assert _lint(tmp_path) == dict.fromkeys(VIOLATIONS, "BROKEN")
+
+
+def test_every_contract_has_its_violation() -> None:
+    """A contract added to pyproject.toml is proven here as well."""
+    assert sorted(VIOLATIONS) == sorted(_contracts())
+
+
+@pytest.mark.parametrize("package", ["services", "schemas"])
+def test_the_packages_are_ours(package: str) -> None:
+    """No installed distribution shadows our two common names."""
+    module = __import__(package)
+    assert Path(str(module.__file__)).parent == ROOT / package
