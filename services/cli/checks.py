@@ -13,6 +13,7 @@ from services.agent.settings import AgentSettings
 from services.cli import attach
 from services.cli.context import Running, resolve
 from services.cli.doctor import Finding
+from services.cli.readiness import EVENTS
 from services.persistence.engine import Database
 from services.persistence.migrate import check_revision, head
 from services.runtime import logs
@@ -24,7 +25,6 @@ from services.runtime.settings import BusSettings, StoreSettings, load
 DEADLINE = 15.0
 """Seconds for one check."""
 
-EVENTS = "events"
 
 Check = Callable[[Running | None], AsyncIterator[Finding]]
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from services.cli.supervisor import Say
 
 _POLL = 0.25
 _WAITING = frozenset({"listing", "unknown"})
+EVENTS = "events"
+"""They travel outside of frames: nobody knows when their rows are complete."""
 
 
 class Progress:
@@ -37,9 +40,11 @@ class Progress:
 async def wait_synced(url: str, cluster_id: str, progress: Progress, patience: float) -> dict[str, Any]:
     """Poll the API until every resource of the cluster is collected or told why not; the agent's entry.
 
-    After `patience` seconds as it is then; empty when the agent has not been heard of.
+    What an agent said before this call, in an earlier run, does not count. After `patience` seconds the
+    entry as it is then; empty when the agent has not been heard of.
     """
     agent: dict[str, Any] = {}
+    since = datetime.now(UTC)
     deadline = time.monotonic() + patience
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5.0) as client:
         while time.monotonic() < deadline:
@@ -48,9 +53,9 @@ async def wait_synced(url: str, cluster_id: str, progress: Progress, patience: f
             except httpx.HTTPError:
                 progress.tell("waiting for the API")
             else:
-                if answer.status_code == 200:
+                if answer.status_code == 200 and _at(answer.json()["health"]["start_time"]) >= since:
                     agent = answer.json()
-                    waiting = missing(agent)
+                    waiting = missing(agent, since)
                     if agent["collection"] and not waiting:
                         return agent
                     progress.tell(_text(agent, waiting))
@@ -60,9 +65,18 @@ async def wait_synced(url: str, cluster_id: str, progress: Progress, patience: f
     return agent
 
 
-def missing(agent: dict[str, Any]) -> list[str]:
-    """The resources that are still on their way: not listed yet, or not in the database yet."""
-    return [item["resource"] for item in agent["collection"] if item["state"] in _WAITING]
+def missing(agent: dict[str, Any], since: datetime) -> list[str]:
+    """The resources that are still on their way: not listed yet, or not in the database since then."""
+    return [
+        item["resource"]
+        for item in agent["collection"]
+        if item["state"] in _WAITING
+        or (item["state"] == "synced" and item["resource"] != EVENTS and _at(item["synced_at"]) < since)
+    ]
+
+
+def _at(time: str | None) -> datetime:
+    return datetime.fromisoformat(time) if time else datetime.min.replace(tzinfo=UTC)
 
 
 def _text(agent: dict[str, Any], waiting: list[str]) -> str:

@@ -11,90 +11,27 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.agent.settings import AgentSettings
-from services.api.settings import ApiSettings
-from services.cli import attach, context
-from services.cli.attach import Attachment
+from services.cli import context
 from services.cli.cluster.components import COMPONENTS
 from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError, ensure_up
+from services.cli.plan import Plan
 from services.cli.readiness import Progress, next_steps, wait_synced
 from services.cli.supervisor import Child, Say, run_once
-from services.master.settings import MasterSettings
 from services.runtime.backoff import Backoff
 from services.runtime.bus import credentials, topology
-from services.runtime.bus.broker import Broker, BrokerExited, BrokerSettings
+from services.runtime.bus.broker import Broker, BrokerExited
 from services.runtime.bus.client import BusError, connect
 from services.runtime.errors import UserError
 from services.runtime.lifecycle import STEADY
-from services.runtime.listen import Listen, any_port, free_listen
-from services.runtime.settings import BusSettings, Settings, load
+from services.runtime.settings import BusSettings, load
 
 CLUSTER_STOP_DEADLINE = 60.0
 """Seconds for the control plane to end; each of its processes has 10."""
 SYNC_PATIENCE = 120.0
 """Seconds after which a cluster that is not synced is told as it is, and `up` goes on."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to run, all settings read and checked before anything is started."""
-
-    home: Path
-    broker: BrokerSettings
-    attachment: Attachment
-    read_only: bool
-    api_listen: str
-    master_metrics: str
-    agent_metrics: str
-
-    @classmethod
-    def load(cls, say: Say) -> "Plan":
-        """Raises UserError for the first setting that is wrong, and for a set port that is in use."""
-        broker_settings, api, master, agent = (
-            load(BrokerSettings),
-            load(ApiSettings),
-            load(MasterSettings),
-            load(AgentSettings),
-        )
-        for settings, name in ((master, "NATS_URL"), (agent, "AGENT_MASTER_URL or NATS_URL")):
-            if settings.was_set("nats_url"):
-                say("broker", f"{name} is ignored: `up` runs a broker of its own (NATS_LISTEN moves it)")
-                break
-        attachment = attach.choose(
-            agent.kubeconfig, agent.cluster_id if agent.was_set("cluster_id") else None
-        )
-        chosen: list[str] = []
-        listens: list[tuple[Settings, str, str]] = [
-            (api, "listen", "API_LISTEN"),
-            (master, "metrics_listen", "MASTER_METRICS_LISTEN"),
-            (agent, "metrics_listen", "AGENT_METRICS_LISTEN"),
-        ]
-        for owner, field, variable in listens:
-            chosen.append(_port(owner, field, variable, chosen, say))
-        return cls(
-            home=broker_settings.home,
-            broker=broker_settings,
-            attachment=attachment,
-            read_only=agent.read_only if agent.was_set("read_only") else not attachment.is_local,
-            api_listen=chosen[0],
-            master_metrics=chosen[1],
-            agent_metrics=chosen[2],
-        )
-
-
-def _port(settings: Settings, field: str, variable: str, taken: list[str], say: Say) -> str:
-    wanted: str = getattr(settings, field)
-    got = free_listen(wanted, settings.was_set(field), name=variable, avoid=taken)
-    listen = Listen.parse(got, variable)
-    if listen.port == 0:  # chosen here, since others are told the address
-        return str(Listen(listen.host, any_port(listen.host)))
-    if got != wanted:
-        say("up", f"{wanted} is in use, {variable} is {got} this time")
-    return got
 
 
 class System:
@@ -135,7 +72,6 @@ class System:
             self._children.append(child)
             self._stops.append((name, child.stop))
             self._keep(name, child.keep_running())
-        await asyncio.sleep(0)
         url = f"http://{plan.api_listen}"
         self._write_state(url, kubeconfig)
         mode = "read-only" if plan.read_only else "writes allowed"
@@ -144,7 +80,7 @@ class System:
         )
         progress = Progress(self._say)
         agent = await wait_synced(url, plan.attachment.cluster_id, progress, SYNC_PATIENCE)
-        self._write_state(url, kubeconfig)
+        self._write_state(url, kubeconfig)  # with the pids
         next_steps(url, plan.home, plan.attachment, plan.read_only, agent)
 
     async def _foundation(self) -> None:
@@ -157,10 +93,9 @@ class System:
             credentials.issue(plan.home, f"kubernetes_{plan.attachment.cluster_id}")
             await self._broker.start()
             where = self._broker.url
-            moved = (
-                "" if where.endswith(plan.broker.nats_listen) else f" ({plan.broker.nats_listen} is in use)"
-            )
-            self._say("broker", f"{where}{moved}")
+            wanted = plan.broker.nats_listen
+            moved = not where.endswith(wanted) and not wanted.endswith(":0")
+            self._say("broker", where + (f" ({wanted} is in use)" if moved else ""))
             await self._apply()
             self._say("database", await upgrade)
         finally:

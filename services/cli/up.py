@@ -24,7 +24,8 @@ def up() -> None:
     - `AGENT_KUBECONFIG=~/.kube/staging AGENT_CLUSTER_ID=staging atlhyper up`
     - `ATLHYPER_HOME=/tmp/try API_LISTEN=127.0.0.1:9000 atlhyper up`
     """
-    from services.cli.system import Plan, System, locked
+    from services.cli.plan import Plan
+    from services.cli.system import System, locked
     from services.runtime import logs
     from services.runtime.settings import Settings, load
 

@@ -19,6 +19,8 @@ from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Deli
 _log = logs.get_logger(__name__)
 
 BATCH = 500
+GATHER = 0.2
+"""Seconds in which heartbeats come together for one transaction: nobody waits for a single one."""
 
 
 class HeartbeatReader:
@@ -47,6 +49,7 @@ class HeartbeatReader:
                 case Core(noun="heartbeat", rest=("master", _)):
                     beats.append(presence.Beat(delivery.stream_time, delivery.body.interval))
         await self._work.run(topology.HEARTBEATS, presence.store(self._db, signs, beats, cursor))
+        await asyncio.sleep(GATHER)
 
 
 class Heart:

@@ -33,7 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        ensure_binaries([*COMPONENTS, "kubectl", KWOK_STAGES])
+        ensure_binaries([*COMPONENTS, "kubectl", KWOK_STAGES, "nats"])
 
 
 @pytest.fixture(scope="session")

@@ -1,20 +1,18 @@
-"""From the API server's bytes to projections.
+"""From the API server's bytes to projections, object by object.
 
-A page is decoded in one go, typed and redacted by its projection. Where that fails, object by object: one
-that cannot be read costs the others nothing.
+A page is first cut into objects, which is cheap and tells where the next page begins; then each is decoded,
+typed and redacted by its projection. One that cannot be read costs the others nothing.
 """
 
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw, Struct, field
 
 from schemas.kubernetes.base import KubeObject
-from schemas.kubernetes.config import SecretTable
+from schemas.kubernetes.config import Secret, SecretTable
 from schemas.kubernetes.kind import Kind
 from schemas.kubernetes.redaction import redact_text
-
-Item = TypeVar("Item")
 
 
 class _Meta(Struct, rename="camel"):
@@ -25,8 +23,8 @@ class _Meta(Struct, rename="camel"):
     continue_: str = field(default="", name="continue")
 
 
-class _List(Struct, Generic[Item]):
-    items: list[Item] | None = None
+class _List(Struct):
+    items: list[Raw] | None = None
     metadata: _Meta = field(default_factory=_Meta)
 
 
@@ -54,20 +52,24 @@ class Status(Struct):
         return f"{self.code} {redact_text(self.message or self.reason)}"
 
 
-class Decoded(NamedTuple):
-    """One page of a list."""
+class Cut(NamedTuple):
+    """One page of a list, not decoded yet."""
 
-    objects: list[KubeObject]
+    items: list[Any]
+    """For `Decoder.item`."""
     resource_version: str
-    rejected: list[str]
-    """Why an object could not be read, one text each."""
+    continue_: str
+    """The token of the next page; empty on the last one."""
 
 
 class Decoder(Protocol):
     """Reads one kind. One for each reader of a list and its watch. Raises msgspec.DecodeError."""
 
-    def page(self, data: bytes) -> Decoded:
+    def page(self, data: bytes) -> Cut:
         """A page of a list."""
+
+    def item(self, item: Any) -> KubeObject:
+        """One object of a page."""
 
     def object(self, data: Raw) -> KubeObject:
         """The object of a watch event."""
@@ -86,31 +88,15 @@ class ListDecoder:
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
-        # A generic object is kept whole: its type does not declare what it has.
-        items: Any = Raw if kind.generic else kind.model
-        self._typed: msgspec.json.Decoder[_List[Any]] | None = (
-            None if kind.generic else msgspec.json.Decoder(_List[items])
-        )
 
-    def page(self, data: bytes) -> Decoded:
-        if self._typed:
-            try:
-                page = self._typed.decode(data)
-                return Decoded(page.items or [], page.metadata.resource_version, [])
-            except msgspec.ValidationError:
-                pass  # one object is not as it should be: look for it
-        raw = msgspec.json.decode(data, type=_List[Raw])
-        objects: list[KubeObject] = []
-        rejected: list[str] = []
-        for item in raw.items or []:
-            try:
-                objects.append(self.object(item))
-            except (msgspec.DecodeError, RecursionError) as error:
-                rejected.append(f"{self._kind.resource} {name_of(item)}: {error}")
-        return Decoded(objects, raw.metadata.resource_version, rejected)
+    def page(self, data: bytes) -> Cut:
+        page = msgspec.json.decode(data, type=_List)
+        return Cut(page.items or [], page.metadata.resource_version, page.metadata.continue_)
 
-    def object(self, data: Raw) -> KubeObject:
-        return self._kind.decode(data)
+    def item(self, item: Raw) -> KubeObject:
+        return self._kind.decode(item)
+
+    object = item
 
     def version(self, data: Raw) -> str:
         return msgspec.json.decode(data, type=_Object).metadata.resource_version
@@ -122,9 +108,11 @@ class TableDecoder:
     def __init__(self) -> None:
         self._table = SecretTable()
 
-    def page(self, data: bytes) -> Decoded:
-        page = self._table.page(data)
-        return Decoded(list(page.secrets), page.resource_version, [])
+    def page(self, data: bytes) -> Cut:
+        return Cut(*self._table.page(data))
+
+    def item(self, item: Secret) -> KubeObject:
+        return item
 
     def object(self, data: Raw) -> KubeObject:
         return self._table.row(data)
@@ -133,14 +121,11 @@ class TableDecoder:
         return self._table.row(data).metadata.resource_version
 
 
-def continue_token(data: bytes) -> str:
-    """The token of the page after this one; empty on the last. Ten times cheaper than the whole page."""
-    return msgspec.json.decode(data, type=_Object).metadata.continue_
-
-
-def name_of(data: Raw) -> str:
-    """The name of an object that cannot be read, for messages."""
+def name_of(item: Raw | KubeObject) -> str:
+    """The name of an object that cannot be read or sent, for messages."""
+    if isinstance(item, KubeObject):
+        return item.metadata.name
     try:
-        return msgspec.json.decode(data, type=_Object).metadata.name
+        return msgspec.json.decode(item, type=_Object).metadata.name
     except msgspec.DecodeError:
         return "without a readable name"

@@ -14,7 +14,6 @@ from services.agent.kubernetes.repository.decoder import (
     Decoder,
     Status,
     WatchEvent,
-    continue_token,
     decoder_for,
     name_of,
 )
@@ -30,6 +29,8 @@ from services.agent.kubernetes.sdk.interfaces import (
 )
 
 PAGE_SIZE = 500
+SLICE = 50
+"""Objects decoded in one go; in between the next page is received, or the server would have to wait."""
 _JSON = "application/json"
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
@@ -74,24 +75,21 @@ class KubernetesResources:
         next_page: asyncio.Task[bytes] | None = self._fetch(kind, namespace, "")
         try:
             while next_page:
-                data = await next_page
-                next_page = None
                 try:
-                    if token := continue_token(data):
-                        # The server works on the next page while this one is decoded and sent.
-                        next_page = self._fetch(kind, namespace, token)
-                        await asyncio.sleep(0)  # or the request would leave only after the decoding
-                    decoded = decoder.page(data)
+                    cut = decoder.page(await next_page)
                 except msgspec.DecodeError as error:
                     raise KubernetesError(f"the list of {kind.resource} can't be read: {error}") from error
-                del data
-                page = Page([], decoded.resource_version, decoded.rejected)
-                for obj in decoded.objects:
+                # The server works on the next page while this one is decoded and sent.
+                next_page = self._fetch(kind, namespace, cut.continue_) if cut.continue_ else None
+                page = Page([], cut.resource_version)
+                for number, item in enumerate(cut.items):
+                    if number % SLICE == 0:
+                        await asyncio.sleep(0)
                     try:
-                        page.objects.append(observed(kind, obj))
-                    except ValueError as error:
-                        page.rejected.append(f"{kind.resource} {obj.metadata.name}: {error}")
-                del decoded
+                        page.objects.append(observed(kind, decoder.item(item)))
+                    except (ValueError, RecursionError) as error:
+                        page.rejected.append(f"{kind.resource} {name_of(item)}: {error}")
+                del cut
                 yield page
         finally:
             if next_page:
