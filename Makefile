@@ -74,5 +74,5 @@ $(READY): pyproject.toml uv.lock
 	@test "$$($(BIN)/uv --version 2>/dev/null | cut -d' ' -f2)" = "$(UV_VERSION)" || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 	@echo "installing what uv.lock names" >&2
-	@$(UV) sync --locked --inexact --python $(BIN)/python
+	@$(UV) sync --locked --inexact --compile-bytecode --python $(BIN)/python
 	@touch $@
