@@ -24,6 +24,8 @@ def bus() -> None:
 def apply(dry_run: bool, replicas: int | None) -> None:
     """Create the streams, and bring those that were changed by hand back. Never deletes anything.
 
+    With --dry-run the exit code is 1 when something differs, as with `kubectl diff`.
+
     Example: `NATS_URL=tls://broker:4222 NATS_CREDENTIALS=operator.nk atlhyper bus apply --dry-run`
     """
     changes = asyncio.run(_apply(dry_run, replicas))
@@ -33,6 +35,7 @@ def apply(dry_run: bool, replicas: int | None) -> None:
         click.echo("streams are as they should be", err=True)
     elif dry_run:
         click.echo("nothing was changed; leave --dry-run out to apply this", err=True)
+        raise SystemExit(1)
 
 
 @bus.command()

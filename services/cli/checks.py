@@ -79,7 +79,7 @@ async def _broker(running: Running | None) -> AsyncIterator[Finding]:
             fields = ", ".join(sorted(change.fields))
             text = f"{change.stream} differs in {fields}"
             yield Finding(
-                "warn", "streams", text, "`atlhyper bus apply` mends it, with --dry-run it shows how"
+                "fail", "streams", text, "`atlhyper bus apply` mends it, with --dry-run it shows how"
             )
     for state in states:
         if state.max_bytes > 0 and state.bytes > 0.9 * state.max_bytes:

@@ -1,17 +1,36 @@
 """Whatever a person gets wrong is told in a line that names the cause and one that says what to do."""
 
+import asyncio
+import base64
 import fcntl
+import json
+import secrets
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import nats
 import pytest
 
+from schemas.topology import EVENTS
 from services.cli.cluster.control_plane import ControlPlane
+from services.runtime.bus.config import stream_config
 from tests.bus.fixtures import RunningBroker
 from tests.cli.command import ATLHYPER, environment, run
-from tests.cli.mistakes import ROWS, WITH_A_BROKER, WITH_A_CLUSTER, Row, World
+from tests.cli.mistakes import (
+    MESSAGES,
+    REQUESTS,
+    ROWS,
+    WITH_A_BROKER,
+    WITH_A_CLUSTER,
+    WITH_THE_SYSTEM,
+    Message,
+    Request,
+    Row,
+    World,
+)
+from tests.e2e.system import System
 
 
 @pytest.fixture
@@ -63,6 +82,88 @@ def test_with_a_real_api_server(row: Row, world: World, control_plane: ControlPl
     """The same, where a running kube-apiserver is the one that refuses."""
     world.kubeconfig = control_plane.kubeconfig
     check(row, world)
+
+
+@pytest.fixture(scope="module")
+def system(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Everything, as the agent `mistakes`."""
+    with System(
+        tmp_path_factory.mktemp("mistakes") / "home", control_plane.kubeconfig, "mistakes"
+    ) as running:
+        yield running
+
+
+def as_user(system: System, user: str, do: Callable[[nats.NATS], Awaitable[object]]) -> None:
+    """Do something on the system's broker as one of its users."""
+
+    async def connected() -> None:
+        seed = str(system.home / "nats" / "credentials" / f"{user}.nk")
+        inbox = f"_INBOX_{user}".encode()
+        client = await nats.connect(system.state["nats"], nkeys_seed=seed, inbox_prefix=inbox)
+        await do(client)
+        await client.close()
+
+    asyncio.run(connected())
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("row", WITH_THE_SYSTEM, ids=lambda row: row.name)
+def test_with_the_whole_system(row: Row, system: System, tmp_path: Path) -> None:
+    """The same, where everything runs; nothing is lost, and what is advised mends it."""
+    before = len(system.rows("events"))
+
+    async def shorten(client: nats.NATS) -> None:
+        config = stream_config(EVENTS) | {"max_age": 3600 * 10**9}
+        answer = await client.request(f"$JS.API.STREAM.UPDATE.{EVENTS.name}", json.dumps(config).encode())
+        assert b"error" not in answer.data
+
+    as_user(system, "operator", shorten)
+    variables = {"ATLHYPER_HOME": str(system.home), "NATS_URL": system.state["nats"]}
+    done = run(*row.command.split(), folder=tmp_path, variables=variables)
+    lines = done.stdout.splitlines()
+    found = [number for number, line in enumerate(lines) if line.startswith("fail") and row.says in line]
+    assert (done.returncode, len(found)) == (row.code, 1), done.stdout
+    assert row.advises in lines[found[0] + 1]
+    assert run("bus", "apply", "--dry-run", folder=tmp_path, variables=variables).returncode == 1
+    assert run("bus", "apply", folder=tmp_path, variables=variables).returncode == 0
+    assert run("bus", "apply", "--dry-run", folder=tmp_path, variables=variables).returncode == 0
+    assert len(system.rows("events")) >= before
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
+def test_a_message_nobody_can_read(message: Message, system: System) -> None:
+    """It is kept whole with its reason, and what comes after it is read all the same."""
+    subject = f"atlhyper.up.kubernetes.mistakes.{message.channel}"
+    mark = secrets.token_hex(6)
+
+    async def publish(client: nats.NATS) -> None:
+        await client.request(subject, message.payload, headers=message.headers | {"Mark": mark})
+
+    as_user(system, "kubernetes_mistakes", publish)
+
+    def kept() -> list[dict[str, object]]:
+        letters = system.get("/dead-letters")["items"]
+        return [letter for letter in letters if letter["headers"].get("Mark") == mark]
+
+    [letter] = system.until(kept)
+    assert message.reason in str(letter["reason"])
+    assert letter["subject"] == subject
+    whole = system.get(f"/dead-letters/{letter['id']}")
+    assert base64.b64decode(whole["body"]) == message.payload
+    system.until(lambda: system.get("/clusters/mistakes")["state"] == "live")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
+def test_a_request_that_cannot_be_answered(request_: Request, system: System) -> None:
+    """A problem (RFC 9457) whose detail names the cause and whose `next` says what to do."""
+    response = system.http.get(f"{system.api_url}/api/v1{request_.path}")
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, problem["status"]) == (request_.status, request_.status)
+    assert request_.says in problem["detail"]
+    assert request_.advises in problem["next"]
 
 
 def test_a_second_up_in_one_home(world: World) -> None:
