@@ -59,9 +59,11 @@ class EventType(Generic[Body]):
             return TypeAdapter(self.model).json_schema()
         return msgspec.json.schema(self.model)
 
-    def envelope(self, body: Body, *, source: str, **extensions: str) -> Envelope:
-        """A new envelope around a body."""
-        return Envelope(type=self.name, source=source, data=self.encode(body), extensions=extensions)
+    def envelope(self, body: Body, *, source: str, subject: str | None = None, **extensions: str) -> Envelope:
+        """A new envelope around a body; `subject` is the CloudEvents attribute, not NATS'."""
+        return Envelope(
+            type=self.name, source=source, data=self.encode(body), subject=subject, extensions=extensions
+        )
 
 
 FRAME_PUBLISHED = EventType(

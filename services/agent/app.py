@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 from schemas import topology
 from schemas.ids import AgentKind, Target
@@ -22,6 +21,7 @@ from services.runtime.bus import client as bus_client
 from services.runtime.bus.client import Bus
 from services.runtime.health import Health
 from services.runtime.lifecycle import Service
+from services.runtime.version import VERSION
 
 _log = logs.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Agent:
         bad = [item for item in collection if item.state not in GOOD]
         status = "stopping" if self._stopping else "degraded" if bad else "running"
         return Heartbeat(
-            version=version("atlhyper"),
+            version=VERSION,
             instance=self._identity.instance,
             platform=self._identity.platform,
             epoch=self.snapshots.epoch,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 from schemas import registry, subjects, topology
 from schemas.presence import Health, ServiceHeartbeat
@@ -15,6 +14,7 @@ from services.persistence.engine import Database
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
+from services.runtime.version import VERSION
 
 _log = logs.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class Heart:
             last_error="; ".join(f"{name}: {why}" for name, why in failing.items()),
             start_time=self._started,
         )
-        body = ServiceHeartbeat(version=version("atlhyper"), interval=self._interval, health=health)
+        body = ServiceHeartbeat(version=VERSION, interval=self._interval, health=health)
         source = subjects.service_source("master", self._bus.name)
         await self._bus.publish(
             subjects.service_heartbeat("master", self._bus.name),

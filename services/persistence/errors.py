@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.runtime.errors import UserError
@@ -38,10 +38,12 @@ _CAUSES = (
 )
 """What the drivers say (in lower case), what it means, what to do."""
 
+_NEXT_STEP = "check that the database runs and that `atlhyper db upgrade` has been done"
+
 
 @contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns what a driver raises because the database is away into DatabaseUnavailable; the rest passes."""
+    """Turns what a driver raises into DatabaseUnavailable, unless the values are at fault."""
     try:
         yield
     except (DBAPIError, PoolTimeout, ConnectionError, socket.gaierror) as error:
@@ -49,6 +51,6 @@ def explained(where: str) -> Iterator[None]:
         for said, meaning, next_step in _CAUSES:
             if said in text:
                 raise DatabaseUnavailable(f"database {where}: {meaning}", next_step) from error
-        if isinstance(error, DBAPIError) and not error.connection_invalidated:
-            raise
-        raise DatabaseUnavailable(f"database {where}: {text}", "check that the database runs") from error
+        if isinstance(error, IntegrityError | DataError):
+            raise  # what was to be written is at fault; everything else is the database's
+        raise DatabaseUnavailable(f"database {where}: {text}", _NEXT_STEP) from error

@@ -1,5 +1,8 @@
 """Errors that are meant for the person who runs a command."""
 
+EXIT_TEMPORARY = 75
+"""`EX_TEMPFAIL` of sysexits.h: the same start may succeed later, whoever supervises us should try again."""
+
 
 class UserError(Exception):
     """Something only a person can put right: one line that names the cause, and what to do next.

@@ -348,7 +348,7 @@ ROWS = [
     Row(
         "kubeconfig that is not there",
         AGENT,
-        "kubeconfig /nowhere can't be used",
+        "kubeconfig /nowhere does not exist",
         "AGENT_KUBECONFIG",
         code=EXIT_CONFIG,
         env={"AGENT_KUBECONFIG": "/nowhere"},

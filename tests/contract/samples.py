@@ -23,7 +23,14 @@ AGENT = subjects.agent_source(CLUSTER)
 MASTER = subjects.service_source("master", "m-1")
 
 
-def message(event_type: registry.EventType[Any], body: Any, source: str, **extensions: str) -> Envelope:
+def message(
+    event_type: registry.EventType[Any],
+    body: Any,
+    source: str,
+    *,
+    subject: str | None = None,
+    **extensions: str,
+) -> Envelope:
     """An envelope whose id depends on the type alone."""
     number = list(registry.ALL).index(event_type.name)
     return Envelope(
@@ -32,6 +39,7 @@ def message(event_type: registry.EventType[Any], body: Any, source: str, **exten
         data=event_type.encode(body),
         id=f"019a9d2e-7a00-7000-8000-{number:012d}",
         time=TIME,
+        subject=subject,
         extensions=extensions,
     )
 
@@ -61,7 +69,14 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
     for subject, envelope in (
         (
             subjects.snapshot(CLUSTER),
-            message(registry.FRAME_PUBLISHED, FRAME, AGENT, epoch=EPOCH, sequence=sequence_text(7)),
+            message(
+                registry.FRAME_PUBLISHED,
+                FRAME,
+                AGENT,
+                subject="data",
+                epoch=EPOCH,
+                sequence=sequence_text(7),
+            ),
         ),
         (
             subjects.event(CLUSTER, "shop", "Pod"),

@@ -41,8 +41,13 @@ class BusGateway:
             raise Unavailable(str(error)) from error
 
     async def publish_frame(self, frame: Frame) -> None:
+        # The phase in a header: whoever looks for a digest need not unpack every frame.
         envelope = registry.FRAME_PUBLISHED.envelope(
-            frame, source=self._source, epoch=frame.epoch, sequence=sequence_text(frame.sequence)
+            frame,
+            source=self._source,
+            subject=frame.phase,
+            epoch=frame.epoch,
+            sequence=sequence_text(frame.sequence),
         )
         # A small frame stays readable in `nats stream get`; a large one is worth packing.
         compress = len(envelope.data) > COMPRESS_ABOVE

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk import client
 from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
 from services.agent.settings import AgentSettings
+from services.runtime.version import VERSION
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[Kubern
     connection = await client.connect(
         settings.kubeconfig,
         timeout=settings.timeout_http_client,
-        user_agent=f"atlhyper-agent/{version('atlhyper')}",
+        user_agent=f"atlhyper-agent/{VERSION}",
     )
     try:
         resources = KubernetesResources(connection, page_timeout=settings.timeout_snapshot_collect)

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -32,7 +33,7 @@ from services.runtime.errors import UserError
 CREDENTIAL_TIMEOUT = 30.0
 """Seconds for reading the configuration: an exec plug-in has no time limit of its own."""
 WATCH_SILENCE = 90.0
-"""Seconds without a byte after which a watch is taken for dead; bookmarks come every 60 or so."""
+"""Seconds without a byte after which a watch is made anew, since its connection may be gone."""
 
 CONCURRENT_REQUESTS = 8
 """Requests under way at once, watches apart: the library has no limit of its own."""
@@ -62,11 +63,12 @@ async def connect(kubeconfig: str, *, timeout: float, user_agent: str) -> "RawCl
 
     `timeout`: seconds for one request. Raises UserError naming what is wrong with the configuration.
     """
+    path = _existing(kubeconfig)
     configuration = Configuration()
     try:
         async with asyncio.timeout(CREDENTIAL_TIMEOUT):
-            if kubeconfig or _IN_CLUSTER not in os.environ:
-                await load_kube_config(config_file=kubeconfig or None, client_configuration=configuration)
+            if path or _IN_CLUSTER not in os.environ:
+                await load_kube_config(config_file=path, client_configuration=configuration)
             else:
                 load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except TimeoutError:
@@ -82,6 +84,16 @@ async def connect(kubeconfig: str, *, timeout: float, user_agent: str) -> "RawCl
     client = ApiClient(configuration)
     client.user_agent = user_agent
     return RawClient(client, timeout)
+
+
+def _existing(kubeconfig: str) -> str | None:
+    """The path of a kubeconfig that was named; None for none. Raises UserError when it is not there."""
+    if not kubeconfig:
+        return None
+    path = Path(kubeconfig).expanduser()
+    if not path.is_file():
+        raise UserError(f"kubeconfig {kubeconfig} does not exist", "correct AGENT_KUBECONFIG")
+    return str(path)
 
 
 class RawClient:
@@ -111,7 +123,7 @@ class RawClient:
         limit = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=WATCH_SILENCE)
         async with self._request("GET", path, query, accept, limit) as response:
             yield b""
-            while line := await response.content.readline():
+            while line := await _next_line(response):
                 yield line
 
     async def may(self, access: Access) -> bool:
@@ -168,6 +180,18 @@ class RawClient:
         finally:
             if response is not None:
                 response.close()
+
+
+async def _next_line(response: aiohttp.ClientResponse) -> bytes:
+    """The next line of a watch; empty at its end, and when nothing comes for WATCH_SILENCE.
+
+    Silence is no failure: a resource where nothing changes may have no bookmark for minutes. But nor can it
+    be told from a connection that is gone, so the watch is made anew from where it stands.
+    """
+    try:
+        return await response.content.readline()
+    except TimeoutError:
+        return b""
 
 
 async def _error(response: aiohttp.ClientResponse) -> KubernetesError:

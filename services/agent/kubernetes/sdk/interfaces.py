@@ -56,9 +56,9 @@ class KubernetesClient(Protocol):
         """The body of a GET. `timeout` in seconds, default that of the client. Raises KubernetesError."""
 
     def watch(self, path: str, query: Mapping[str, str], *, accept: str = JSON) -> AsyncIterator[bytes]:
-        """The lines of a watch until the server ends it; first an empty one, as soon as it is accepted.
+        """The lines of a watch until it ends; first an empty one, as soon as it is accepted.
 
-        Raises KubernetesError, also for silence.
+        It also ends when nothing comes for so long that the connection may be gone. Raises KubernetesError.
         """
 
     async def may(self, access: Access) -> bool:

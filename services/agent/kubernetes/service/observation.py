@@ -12,11 +12,11 @@ from schemas.kubernetes.kind import Kind
 from schemas.presence import Collection
 from services.agent.capability import Identity, Sink
 from services.agent.kubernetes.repository.interfaces import ResourceRepository
-from services.agent.kubernetes.sdk.interfaces import KubernetesError
+from services.agent.kubernetes.sdk.interfaces import Absent, Forbidden, KubernetesError, Unauthorized
 from services.agent.kubernetes.service.reflector import Reflector
 from services.agent.kubernetes.service.status import ResourceStatus, switched_off
 from services.runtime import logs
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 
 _log = logs.get_logger(__name__)
 
@@ -74,10 +74,15 @@ class KubernetesObservation:
             identity = await self._repository.identity()
             for gvr in self._selection.further:
                 await self._add(gvr)
+        except (Unauthorized, Forbidden, Absent) as error:
+            raise UserError(
+                error.reason, "check the credential and its rights with `kubectl get namespaces`"
+            ) from error
         except KubernetesError as error:
             raise UserError(
                 error.reason,
-                next_step="check address and credential with `kubectl get namespaces`, then start again",
+                "check that it runs with `kubectl get namespaces`; then start again",
+                EXIT_TEMPORARY,
             ) from error
         return identity
 
