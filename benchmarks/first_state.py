@@ -65,7 +65,7 @@ async def measure(kubeconfig: Path, home: Path, pods: int) -> Figure:
         f"first full state of {pods} pods in the agent",
         "s",
         ours,
-        "raw LIST, pages of 500",
+        f"raw LIST, pages of {PAGE_SIZE}",
         reference,
         bar_ratio=1.5,
         published="kubectl get -o json 4.8 s",

@@ -8,8 +8,9 @@ speaks of all frames below it, so that a reader can prove that it holds what the
 
 import hashlib
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from schemas.snapshot import ClusterSummary
 
@@ -19,6 +20,12 @@ MAX_BYTES = 700 * 1024
 
 HASH_BITS = 44
 """44 bits: the sum over half a million objects still fits the signed 64-bit integer of SQL."""
+
+
+Short = Annotated[str, Meta(max_length=64)]
+"""An epoch or the like: a name that is kept and logged must not be as long as a message."""
+Name = Annotated[str, Meta(max_length=253)]
+"""A name of the Kubernetes API: a DNS subdomain at most (RFC 1123)."""
 
 
 class Phase(StrEnum):
@@ -33,9 +40,9 @@ class Phase(StrEnum):
 class Scope(Struct, kw_only=True, forbid_unknown_fields=False):
     """What an epoch covers; whatever lies outside of it is not collected and is swept from the read model."""
 
-    resources: list[str]
+    resources: list[Name]
     """Resource names, as in items."""
-    namespaces: list[str] = []
+    namespaces: list[Name] = []
     """Namespaces that are collected; empty for all. Cluster-scoped resources are not concerned."""
 
 
@@ -54,12 +61,12 @@ class Put(Struct, kw_only=True, tag_field="op", tag="put", omit_defaults=True):
     With `part`, `body` is a JSON string holding the Base64 of a slice of them.
     """
 
-    resource: str
+    resource: Name
     """kubectl's plural (`pods`), or `<plural>.<group>` for a resource that was added by setting."""
-    name: str
-    uid: str
+    name: Name
+    uid: Name
     body: Raw
-    namespace: str = ""
+    namespace: Name = ""
     """Empty for a cluster-scoped object."""
     part: Part | None = None
 
@@ -67,10 +74,10 @@ class Put(Struct, kw_only=True, tag_field="op", tag="put", omit_defaults=True):
 class Delete(Struct, kw_only=True, tag_field="op", tag="del", omit_defaults=True):
     """An object that is gone."""
 
-    resource: str
-    name: str
-    uid: str
-    namespace: str = ""
+    resource: Name
+    name: Name
+    uid: Name
+    namespace: Name = ""
 
 
 class ResourceDigest(Struct, kw_only=True):
@@ -85,11 +92,11 @@ class ResourceDigest(Struct, kw_only=True):
 class Frame(Struct, kw_only=True, omit_defaults=True):
     """One message of state. Which fields are set depends on the phase."""
 
-    epoch: str
+    epoch: Short
     sequence: int
     """1 for `begin`, then one more for each frame."""
     phase: Phase
-    instance: str | UnsetType = UNSET
+    instance: Name | UnsetType = UNSET
     """`begin`: the real thing under the id; for Kubernetes the UID of the namespace kube-system."""
     scope: Scope | UnsetType = UNSET
     """`begin`"""

@@ -28,8 +28,8 @@ class ClusterSummary(Struct, kw_only=True):
 
     def add(self, resource: str, state: str, desired: int, ready: int, sign: int = 1) -> None:
         """Count one object in, or (`sign=-1`) out."""
-        by_state = {"nodes": self.nodes, "pods": self.pods, "events": self.events}.get(resource)
-        if by_state is not None:
+        if resource in BY_STATE:
+            by_state: dict[str, int] = getattr(self, resource)
             by_state[state] = by_state.get(state, 0) + sign
             if not by_state[state]:
                 del by_state[state]
@@ -40,5 +40,7 @@ class ClusterSummary(Struct, kw_only=True):
             workloads.ready += sign * ready
 
 
+BY_STATE = frozenset({"nodes", "pods", "events"})
+"""Resources that are counted by state."""
 WORKLOADS = frozenset({"deployments", "statefulsets", "daemonsets", "replicasets", "jobs"})
 """Resources whose desired and ready numbers are counted."""

@@ -99,15 +99,11 @@ def events_of_shard(shard: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A subject from an agent: `channel` is the token after the id, `rest` what follows it.
-
-    `shard` is set on the two sharded channels, and is then the target's own.
-    """
+    """A subject from an agent: `channel` is the token after the id, `rest` what follows it and the shard."""
 
     target: Target
     channel: str
     rest: tuple[str, ...] = ()
-    shard: int | None = None
 
     @property
     def source(self) -> str:
@@ -154,7 +150,7 @@ def parse(subject: str) -> Up | Core | Down:
                 raise ContractError(
                     f"subject {subject!r} names shard {rest[0]}; {target} is in {target.shard} of {SHARDS}"
                 )
-            return Up(target, channel, tuple(rest[1:]), target.shard)
+            return Up(target, channel, tuple(rest[1:]))
         case ["atlhyper", "down", kind, id, channel, *rest]:
             return Down(Target.parse(kind, id), channel, tuple(rest))
         case ["atlhyper", "core", noun, *rest]:

@@ -3,12 +3,14 @@
 `services.runtime.bus` applies it to a running broker, `deploy/nats/` is generated from it, and a test
 holds broker, files and this page against each other.
 
-Two accounts: agents live in EDGE, streams and core services in CORE. Agents reach CORE through service
-imports, so that a reply subject of theirs never re-enters CORE: in one account an agent could have the
-broker itself write a PubAck onto another agent's subject, since permissions do not look at reply subjects.
+Streams and core services live in the account CORE, agents in EDGE, readers in READ. EDGE and READ reach
+CORE through imports, so that a reply subject of theirs never re-enters CORE: in one account an agent could
+have the broker write a PubAck onto another agent's subject, and a reader a copy of an old message, since
+permissions do not look at reply subjects.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from schemas import subjects
 from schemas.ids import Target
@@ -35,7 +37,6 @@ class Stream:
     max_messages_per_subject: int = -1
     duplicate_window: int = 120
     """Seconds in which a repeated `Nats-Msg-Id` is dropped."""
-    allow_direct: bool = True
 
 
 HEARTBEATS = Stream(
@@ -77,10 +78,7 @@ DEAD_LETTERS_DURABLE = "api"
 
 CORE = "CORE"
 EDGE = "EDGE"
-EXPORTED_SERVICE = "atlhyper.up.>"
-"""CORE exports it as a service: what agents publish, with the stream's acknowledgement as the reply."""
-EXPORTED_STREAM = "atlhyper.down.*.*.ctl.>"
-"""CORE exports it as a stream: each agent's subscribe permission narrows it to its own."""
+READ = "READ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +92,10 @@ class User:
     account: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    allow_responses: bool = False
-    """May answer requests whose reply subject it does not know beforehand."""
-
-    @property
-    def inbox(self) -> str:
-        """Prefix of its private inbox: whoever may subscribe `_INBOX.>` reads everybody's replies."""
-        return inbox(self.name)
 
 
 def inbox(user: str) -> str:
-    """`_INBOX_<user>`"""
+    """`_INBOX_<user>`, a private one: whoever may subscribe `_INBOX.>` reads everybody's replies."""
     return f"_INBOX_{user}"
 
 
@@ -158,20 +149,23 @@ API = User(
     publish=(*_read(DEAD_LETTERS), "atlhyper.core.heartbeat.api.*", "atlhyper.core.dead.api"),
     subscribe=(f"{inbox('api')}.>",),
 )
+READABLE = (
+    "$JS.API.INFO",
+    "$JS.API.STREAM.LIST",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.MSG.GET.*",
+    "$JS.API.DIRECT.GET.>",
+    "$JS.API.CONSUMER.LIST.*",
+    "$JS.API.CONSUMER.NAMES.*",
+    "$JS.API.CONSUMER.INFO.*.*",
+)
+"""The part of the JetStream API that changes nothing."""
+
 READER = User(
     name="reader",
-    account=CORE,
-    publish=(
-        "$JS.API.INFO",
-        "$JS.API.STREAM.LIST",
-        "$JS.API.STREAM.NAMES",
-        "$JS.API.STREAM.INFO.*",
-        "$JS.API.STREAM.MSG.GET.*",
-        "$JS.API.DIRECT.GET.>",
-        "$JS.API.CONSUMER.LIST.*",
-        "$JS.API.CONSUMER.NAMES.*",
-        "$JS.API.CONSUMER.INFO.*.*",
-    ),
+    account=READ,
+    publish=READABLE,
     subscribe=("_INBOX.>", f"{inbox('reader')}.>", "atlhyper.>"),
 )
 """For people and third parties: sees everything, changes nothing.
@@ -183,12 +177,33 @@ CORE_USERS = (OPERATOR, MASTER, API, READER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What the CORE account may use."""
+class Export:
+    """What one account lets another import."""
 
-    max_file: int = field(default=4096 * MIB)
-    max_memory: int = field(default=64 * MIB)
-    max_consumers: int = field(default=20_000)
+    kind: Literal["service", "stream"]
+    """`service`: requests go in, answers come back. `stream`: messages come out."""
+    subject: str
+    to: str
+    of: str = CORE
+    several_answers: bool = False
 
 
-LIMITS = Limits()
+EXPORTS = (
+    # What agents publish, with the stream's acknowledgement as the answer.
+    Export(kind="service", subject="atlhyper.up.>", to=EDGE),
+    # Each agent's subscribe permission narrows it to its own.
+    Export(kind="stream", subject="atlhyper.down.*.*.ctl.>", to=EDGE),
+    *(
+        Export(kind="service", subject=subject, to=READ, several_answers="GET" in subject)
+        for subject in READABLE
+    ),
+    # Live. What enters CORE as a service leaves it for no third account: readers hear agents where they are.
+    Export(kind="stream", subject="atlhyper.up.>", to=READ, of=EDGE),
+    Export(kind="stream", subject="atlhyper.core.>", to=READ),
+    Export(kind="stream", subject="atlhyper.down.>", to=READ),
+)
+
+MAX_FILE_STORE = 4096 * MIB
+MAX_MEMORY_STORE = 64 * MIB
+MAX_CONSUMERS = 20_000
+"""What the CORE account may use, in all streams together."""

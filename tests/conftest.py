@@ -7,14 +7,8 @@ import pytest
 
 from services.runtime import logs
 
-_HERE = Path(__file__).parent
-
 # The fixtures that start real servers live beside the tests of those servers.
-pytest_plugins = [
-    f"tests.{folder}.fixtures"
-    for folder in ("bus", "cluster", "store", "agent", "api")
-    if (_HERE / folder / "fixtures.py").is_file()
-]
+pytest_plugins = [f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api")]
 
 _OURS = ("AGENT_", "API_", "ATLHYPER_", "DATABASE_", "MASTER_", "NATS_", "NOTIFIER_")
 

@@ -222,12 +222,11 @@ def common_meta(kind: str, obj: KubeObject) -> CommonMeta:
     )
 
 
-def summary(kind: str, obj: KubeObject) -> dict[str, Any]:
+def summary(meta: CommonMeta, obj: KubeObject) -> dict[str, Any]:
     """A row's summary, flat: the keys of CommonMeta.KEYS, then the kind's columns."""
-    meta = common_meta(kind, obj)
     owner = f"{meta.owner_kind}/{meta.owner_name}" if meta.owner_name else ""
     return {
-        "kind": kind,
+        "kind": meta.kind,
         "name": meta.name,
         "namespace": meta.namespace,
         "uid": meta.uid,

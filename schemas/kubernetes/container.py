@@ -3,7 +3,7 @@
 from msgspec import field
 
 from schemas.kubernetes.base import KubeStruct, ObjectMeta
-from schemas.kubernetes.redaction import redact_arguments
+from schemas.kubernetes.redaction import redact_arguments, redact_text
 
 
 class ContainerPort(KubeStruct):
@@ -93,6 +93,10 @@ class NetworkAction(KubeStruct):
     port: int | str = 0
     path: str = ""
     service: str = ""
+
+    def __post_init__(self) -> None:
+        if "=" in self.path:
+            self.path = redact_text(self.path)
 
 
 class Probe(KubeStruct):

@@ -109,5 +109,4 @@ def generic_kind(group: str, version: str, plural: str, kind: str, namespaced: b
         group=group,
         version=version,
         namespaced=namespaced,
-        generic=True,
     )

@@ -23,8 +23,6 @@ class Kind:
     namespaced: bool = True
     as_table: bool = False
     """Read in the Table form, so that values never reach us (Secrets)."""
-    generic: bool = False
-    """Kept whole but redacted, for a resource that was added by setting."""
 
     @property
     def plural(self) -> str:

@@ -32,7 +32,7 @@ _SECRET_PART = re.compile(
     r"|(?:api|access|account|auth|client|deploy|encryption|hmac|license|master|private|session|shared|signing"
     r"|ssh|ssl|storage|tls)keys?"
 )
-_SECRET_WORD = re.compile(r".*tokens?|creds?|pwd|jwt|(?!by|com).*pass")
+_SECRET_WORD = re.compile(r".*tokens?|creds?|pwd?|bearer|jwt|(?!by|com).*pass")
 _SECRET_ENDING = frozenset({"auth", "authorization", "cookie", "cookies"})
 _ABOUT = frozenset(
     """
@@ -335,6 +335,8 @@ def _redact(value: Any, name: str, hidden: bool) -> Any:
     if isinstance(value, str):
         return _redact_value("password" if hidden else name, value)
     if isinstance(value, list):
+        if _is_environment(name):
+            value = [_hide_assigned(item) if isinstance(item, str) else item for item in value]
         if name in _COMMANDS and all(isinstance(item, str) for item in value):
             return redact_arguments(value)
         return [_redact(item, name, hidden) for item in value]
@@ -345,9 +347,21 @@ def _redact(value: Any, name: str, hidden: bool) -> Any:
     return value
 
 
+def _is_environment(name: str) -> bool:
+    """Whether a field of that name holds variables: `env`, `extraEnv`, `envVars`, `environment`."""
+    return name.lower().endswith(("env", "envs", "envvars", "environment", "environmentvariables"))
+
+
+def _hide_assigned(text: str) -> str:
+    """`NAME=value` of an environment without its value."""
+    variable, assigned, value = text.partition("=")
+    return f"{variable}={_redact_value('password', value)}" if assigned else text
+
+
 def _redact_mapping(mapping: dict[str, Any], name: str, hidden: bool) -> dict[str, Any]:
     # Whatever it is called, a literal of an environment may be a secret.
-    variable = name.lower().endswith("env") or is_secret_name(str(mapping.get("name", "")))
+    environment = _is_environment(name)
+    variable = environment or is_secret_name(str(mapping.get("name", "")))
     manifest = str(mapping.get("kind", "")).endswith("Secret")
     reference = "name" in mapping or "path" in mapping
     redacted: dict[str, Any] = {}
@@ -358,6 +372,8 @@ def _redact_mapping(mapping: dict[str, Any], name: str, hidden: bool) -> dict[st
             redacted[key] = item
         elif key == "annotations" and isinstance(item, dict):
             redacted[key] = redact_annotations({k: v for k, v in item.items() if isinstance(v, str)})
+        elif environment and "name" not in mapping and isinstance(item, str):
+            redacted[key] = _redact_value("password", item)
         elif key == "stringData" or (key == "data" and manifest) or (key == "value" and variable):
             redacted[key] = _redact(item, "password", True)
         elif _is_about(key) or (key == "key" and reference):

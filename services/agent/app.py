@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
 
 from schemas import topology
@@ -11,6 +11,7 @@ from schemas.presence import CollectionState, Heartbeat
 from schemas.presence import Health as HealthReport
 from services.agent.capability import Capability, Identity
 from services.agent.gateway.bus import BusGateway
+from services.agent.gateway.interfaces import Unavailable
 from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.scheduler.events import EventScheduler
 from services.agent.scheduler.heartbeats import HeartbeatScheduler
@@ -19,6 +20,7 @@ from services.agent.settings import AgentSettings
 from services.runtime import logs
 from services.runtime.bus import client as bus_client
 from services.runtime.bus.client import Bus
+from services.runtime.errors import UserError
 from services.runtime.health import Health
 from services.runtime.lifecycle import Service
 from services.runtime.version import VERSION
@@ -47,7 +49,8 @@ class Agent:
         self._capabilities: list[str] = []
         self._stopping = False
         self._target = target
-        self._rival = ""
+        self._superseded: str | None = None
+        """The epoch that another agent's has replaced."""
         self.gateway = BusGateway(bus, target)
         self.events = EventScheduler(capability, self.gateway, flush_interval=settings.event_flush_interval)
         self.snapshots = SnapshotScheduler(
@@ -66,15 +69,38 @@ class Agent:
             timeout=settings.timeout_heartbeat,
         )
 
+    async def start(self, service: Service) -> None:
+        """Listen to the master, and begin to work under the service's supervision."""
+        _log.info(
+            "agent serves",
+            target=str(self._target),
+            instance=self._identity.instance,
+            platform=self._identity.platform,
+            read_only=self._settings.read_only,
+        )
+        await self.gateway.on_resync(self.snapshots.resync)
+        await self.gateway.on_superseded(self.superseded)
+        service.supervise("heartbeats", self.heartbeats.run)
+        service.supervise("announce", _each(self._settings.snapshot_full_interval, self.announce))
+        service.supervise("events", self.events.run)
+        service.supervise("snapshots", self.snapshots.run)
+
     async def announce(self) -> None:
         """Ask what we may do there, and say so with the next heartbeat."""
         self._capabilities = list(await self._capability.announce())
 
     async def superseded(self, epoch: str) -> None:
         """Told that frames of this epoch are ignored: somebody else publishes under our id."""
-        if epoch == self.snapshots.epoch and not self._rival:
-            self._rival = f"another agent publishes as {self._target}: give one of them an id of its own"
+        if epoch == self.snapshots.epoch != self._superseded:
+            self._superseded = epoch
             _log.error("superseded", epoch=epoch, reason=self._rival)
+
+    @property
+    def _rival(self) -> str:
+        """Who is in our way; empty again when an epoch of ours has won."""
+        if self._superseded != self.snapshots.epoch:
+            return ""
+        return f"another agent publishes as {self._target}: give one of them an id of its own"
 
     async def stop(self) -> None:
         """Say that this end is wanted."""
@@ -106,6 +132,7 @@ class Agent:
             counters={
                 "frames_published": self.snapshots.frames,
                 "events_published": self.events.published,
+                "events_dropped": self.gateway.dropped,
                 **self._capability.counters(),
             },
         )
@@ -125,39 +152,41 @@ class Agent:
 async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -> None:
     """Serve until told to stop. Raises UserError for what only a person can put right."""
     target = Target(kind, settings.cluster_id)
-    async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(Service("agent"))
-        capability = await stack.enter_async_context(CAPABILITIES[kind](settings))
-        identity = await capability.identify()
-        health = Health("agent")
-        await stack.enter_async_context(
-            health.serve(
-                settings.metrics_listen, settings.was_set("metrics_listen"), name="AGENT_METRICS_LISTEN"
-            )
-        )
-        bus = await stack.enter_async_context(
-            bus_client.connect(settings, topology.agent(target).name, name=f"agent {target}")
-        )
-        agent = Agent(settings, target, capability, identity, bus)
-        health.check("bus", lambda: None if bus.connected else bus.last_error or "not connected")
-        health.check("collection", agent.unready)
-        _log.info(
-            "agent serves",
-            target=str(target),
-            instance=identity.instance,
-            platform=identity.platform,
-            read_only=settings.read_only,
-        )
-        await agent.gateway.on_resync(agent.snapshots.resync)
-        await agent.gateway.on_superseded(agent.superseded)
-        service.supervise("heartbeats", agent.heartbeats.run)
-        service.supervise("announce", _each(settings.snapshot_full_interval, agent.announce))
-        service.supervise("events", agent.events.run)
-        service.supervise("snapshots", agent.snapshots.run)
+    health = Health("agent")
+    listen, was_set = settings.metrics_listen, settings.was_set("metrics_listen")
+    async with (
+        health.serve(listen, was_set, name="AGENT_METRICS_LISTEN"),
+        bus_client.connect(settings, topology.agent(target).name, name=f"agent {target}") as bus,
+        CAPABILITIES[kind](settings) as capability,
+    ):
         try:
-            await service.wait()
-        finally:
-            await agent.stop()
+            identity = await capability.identify()
+        except UserError as error:
+            await _tell(bus, target, settings, error)
+            raise
+        async with Service("agent") as service:  # inside: its tasks end before what they stand on
+            agent = Agent(settings, target, capability, identity, bus)
+            health.check("bus", bus.health)
+            health.check("collection", agent.unready)
+            await agent.start(service)
+            try:
+                await service.wait()
+            finally:
+                await agent.stop()
+
+
+async def _tell(bus: Bus, target: Target, settings: AgentSettings, error: UserError) -> None:
+    """Say on the bus why this agent can't begin, or it would be seen as lost without a reason."""
+    beat = Heartbeat(
+        version=VERSION,
+        interval=settings.heartbeat_interval,
+        read_only=settings.read_only,
+        health=HealthReport(
+            healthy=False, status="starting", last_error=error.message, start_time=datetime.now(UTC)
+        ),
+    )
+    with suppress(Unavailable):
+        await BusGateway(bus, target).beat(beat)
 
 
 def _each(interval: float, do: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

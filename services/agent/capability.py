@@ -5,8 +5,9 @@ implements Capability in a folder of its own; scheduler and gateway stay as they
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct
 
 from schemas.frames import Scope
 from schemas.ids import AgentKind
@@ -23,8 +24,7 @@ class Key(NamedTuple):
 NOTHING = Key("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True, gc=False):
     """One object as it is to be sent: its projection's bytes and what is counted of it."""
 
     resource: str
@@ -74,7 +74,7 @@ class Capability(Protocol):
         """Who is there. Raises UserError when it can't be reached or refuses us."""
 
     async def announce(self) -> Sequence[str]:
-        """What this agent may do there, such as `observe:pods`; asked anew for each epoch."""
+        """What this agent may do there, such as `observe:pods`. Raises UserError when it can't be asked."""
 
     def scope(self) -> Scope:
         """What `observe` covers."""

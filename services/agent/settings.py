@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from schemas.ids import ID_PATTERN
 from services.runtime.settings import BusSettings, Duration, MetricsSettings
 
-_GVR = re.compile(r"[a-z0-9-]+\.v[a-z0-9]+\.[a-z0-9.-]+")
+_GVR = re.compile(r"[a-z0-9-]+\.v[a-z0-9]+(\.[a-z0-9.-]+)?")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -36,7 +36,7 @@ class AgentSettings(BusSettings, MetricsSettings):
     """Namespaces to collect, separated by commas; empty: all. What has no namespace is always collected."""
 
     resources: list[str] = []
-    """Further resources to collect whole, as `<plural>.<version>.<group>`, separated by commas."""
+    """Further resources to collect whole, as `<plural>.<version>[.<group>]`, separated by commas."""
 
     secrets: Literal["metadata", "off"] = "metadata"
     """`metadata`: names, types and numbers of keys of Secrets, never values; `off`: not collected."""
@@ -89,6 +89,6 @@ class AgentSettings(BusSettings, MetricsSettings):
         for name in value:
             if not _GVR.fullmatch(name):
                 raise ValueError(
-                    f"{name!r} is no resource; write <plural>.<version>.<group>: widgets.v1.example.com"
+                    f"{name!r} is no resource; write <plural>.<version>[.<group>]: widgets.v1.example.com"
                 )
         return value

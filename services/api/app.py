@@ -3,7 +3,6 @@
 import json
 import socket
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 from litestar import Litestar, Router
@@ -22,17 +21,20 @@ from services.api.consumers.dead_letters import DeadLetterKeeper
 from services.api.controllers.agents import AgentController
 from services.api.controllers.dead_letters import DeadLetterController
 from services.api.controllers.events import EventController
-from services.api.controllers.health import BusHealth, HealthController
+from services.api.controllers.health import HealthController
 from services.api.controllers.resources import ResourceController
 from services.api.guards import check_request
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
 from services.persistence.engine import Database
 from services.persistence.migrate import check_revision
+from services.persistence.probe import DatabaseProbe
 from services.runtime import logs
 from services.runtime.bus.client import connect
+from services.runtime.health import Health
 from services.runtime.lifecycle import Service
 from services.runtime.listen import Listen, free_listen
+from services.runtime.version import VERSION
 
 _log = logs.get_logger(__name__)
 
@@ -57,20 +59,26 @@ async def run(settings: ApiSettings) -> None:
             Service("api") as service,
         ):
             await check_revision(database)
-            service.supervise("dead letters", DeadLetterKeeper(bus, database).run)
-            app = create_app(database, BusHealth(bus.health), settings.cors_origins)
+            probe, keeper = DatabaseProbe(database), DeadLetterKeeper(bus, database)
+            health = Health("api")
+            health.check("database", probe.health)
+            health.check("bus", bus.health)
+            health.check("dead letters", keeper.consumer.health)
+            service.supervise("database probe", probe.run)
+            service.supervise("dead letters", keeper.consumer.run)
+            app = create_app(database, health, settings.cors_origins)
             service.supervise("http", lambda: serve(app, listener))
             host, port, *_ = listener.getsockname()
             _log.info("serving", address=f"http://{Listen(host, port)}")
             await service.wait()
 
 
-def create_app(database: Database, bus: BusHealth, cors_origins: Sequence[str] = ()) -> ASGIApp:
+def create_app(database: Database, health: Health, cors_origins: Sequence[str] = ()) -> ASGIApp:
     """The whole HTTP side on an open database, as tests use it too."""
-    return Access(_litestar(database, bus, cors_origins))
+    return Access(_litestar(database, health, cors_origins))
 
 
-def _litestar(database: Database | None, bus: BusHealth | None, cors_origins: Sequence[str] = ()) -> Litestar:
+def _litestar(database: Database | None, health: Health | None, cors_origins: Sequence[str] = ()) -> Litestar:
     """Without a database it describes itself, but answers nothing."""
     api = Router(
         "/api/v1",
@@ -80,7 +88,7 @@ def _litestar(database: Database | None, bus: BusHealth | None, cors_origins: Se
         route_handlers=[api, HealthController],
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
-            "bus": Provide(lambda: bus, sync_to_thread=False),
+            "health": Provide(lambda: health, sync_to_thread=False),
         },
         before_request=check_request,
         exception_handlers=problems.HANDLERS,
@@ -89,7 +97,7 @@ def _litestar(database: Database | None, bus: BusHealth | None, cors_origins: Se
         else None,
         openapi_config=OpenAPIConfig(
             title="AtlHyper",
-            version=version("atlhyper"),
+            version=VERSION,
             description=_DESCRIPTION,
             license=License(name="Apache-2.0", identifier="Apache-2.0"),
             servers=[Server(url="/")],

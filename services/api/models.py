@@ -5,6 +5,8 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
+from litestar.openapi.spec import Reference, Schema
+from litestar.params import BodyKwarg
 from msgspec import Meta, Raw, Struct, field
 
 from schemas.snapshot import ClusterSummary
@@ -16,7 +18,7 @@ AsOf = Annotated[
 Continue = Annotated[
     str | None, Meta(description="Give it as `continue` for the next page; null on the last one.")
 ]
-Remaining = Annotated[int, Meta(description="How many items follow after this page.")]
+Remaining = Annotated[int, Meta(description="How many items follow after this page, counted up to 100,000.")]
 
 
 class View(StrEnum):
@@ -83,7 +85,11 @@ class Agent(Struct, kw_only=True):
     capabilities: Annotated[list[str], Meta(description="What this agent may do, such as `observe:pods`.")]
     health: AgentHealth
     in_sync: Annotated[
-        bool, Meta(description="No frame is missing, and the last digest agreed with the stored rows.")
+        bool,
+        Meta(
+            description="The stored rows are all that the agent can collect (what is `forbidden`, `absent` "
+            "or `off` is not awaited), no frame is missing, and the last digest agreed with them."
+        ),
     ]
     resync_reason: Annotated[str, Meta(description="Why a new epoch was asked for; empty when none was.")]
     resync_since: datetime | None = None
@@ -124,25 +130,6 @@ class Row(Struct, kw_only=True):
     ] = None
 
 
-class ResourceList(Struct, kw_only=True):
-    """One page of a resource's rows, by namespace and name."""
-
-    items: list[Row]
-    continue_: Continue = field(name="continue")
-    remaining: Remaining
-    as_of: AsOf
-    collection: Annotated[
-        CollectionStatus, Meta(description="Whether these rows are all there is, and why not.")
-    ]
-
-
-class StoredObject(Row, kw_only=True):
-    """One object with its projection."""
-
-    updated_at: Annotated[datetime, Meta(description="When its content last changed.")]
-    as_of: AsOf
-
-
 class Involved(Struct, kw_only=True):
     """The object an Event is about."""
 
@@ -168,6 +155,34 @@ class Event(Struct, kw_only=True):
     involved: Involved
     component: Annotated[str, Meta(description="Who reported it.")]
     host: Annotated[str, Meta(description="The reporter's node; empty for none.")]
+
+
+_ROWS_OR_EVENTS = BodyKwarg(
+    description="Events for `events`, rows for every other resource.",
+    # msgspec knows no union of two structs, so the type says one of them.
+    schema_extra={
+        "items": Schema(one_of=[Reference(f"#/components/schemas/{name}") for name in ("Row", "Event")])
+    },
+)
+
+
+class ResourceList(Struct, kw_only=True):
+    """One page of a resource's rows, by namespace and name; of `events` the one seen last first."""
+
+    items: Annotated[list[Row], _ROWS_OR_EVENTS]
+    continue_: Continue = field(name="continue")
+    remaining: Remaining
+    as_of: AsOf
+    collection: Annotated[
+        CollectionStatus, Meta(description="Whether these rows are all there is, and why not.")
+    ]
+
+
+class StoredObject(Row, kw_only=True):
+    """One object with its projection."""
+
+    updated_at: Annotated[datetime, Meta(description="When its content last changed.")]
+    as_of: AsOf
 
 
 class EventList(Struct, kw_only=True):

@@ -1,6 +1,6 @@
 """Parameters that several paths share, and what they mean."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar.params import PathParameter, QueryParameter
@@ -63,16 +63,13 @@ def target(kind: AgentKind, id: str, name: str = "id") -> Target:
 
 
 def aware(name: str, time: datetime | None) -> datetime | None:
-    """A time that says its zone. Raises ProblemError naming the parameter."""
-    if time is not None and time.tzinfo is None:
-        raise problems.invalid(name, "has no time zone", "write it as in 2026-11-21T08:00:00Z")
-    return time
-
-
-def bad_continue(message: str) -> problems.ProblemError:
-    """A `continue` that cannot be used."""
-    return problems.invalid(
-        "continue",
-        message,
-        "start again without it, and keep the other parameters the same from page to page",
-    )
+    """A time that says its zone, in UTC. Raises ProblemError naming the parameter."""
+    if time is None:
+        return None
+    example = "write it as in 2026-11-21T08:00:00Z"
+    if time.tzinfo is None:
+        raise problems.invalid(name, "has no time zone", example)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise problems.invalid(name, "is not in the years 1 to 9999 of UTC", example) from None

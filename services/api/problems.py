@@ -21,6 +21,7 @@ from msgspec import Meta, Struct, to_builtins
 
 from schemas.ids import uuid7
 from services.persistence.errors import DatabaseUnavailable
+from services.persistence.queries import BadContinue
 from services.runtime import logs
 
 _log = logs.get_logger(__name__)
@@ -176,11 +177,16 @@ def _answer(
         title=error.kind.title,
         status=error.kind.status,
         detail=error.detail,
-        instance=request.url.path,
+        instance=_path(request),
         next=error.next,
         errors=error.errors,
     )
     return Response(problem, status_code=error.kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _path(request: Request[Any, Any, Any]) -> str:
+    """What `request.url.path` is, which raises for a Host header that is no host."""
+    return request.scope["path"]
 
 
 def _on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[Problem]:
@@ -191,7 +197,7 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     """What Litestar itself refuses: routing, methods, parameters."""
     if isinstance(error, NotFoundException):
         kind = UNKNOWN_PATH
-        return _answer(request, ProblemError(kind, f"this API has no path {request.url.path}", kind.next))
+        return _answer(request, ProblemError(kind, f"this API has no path {_path(request)}", kind.next))
     if isinstance(error, MethodNotAllowedException):
         allowed = with_head((error.headers or {}).get("allow", ""))
         detail = f"{request.method} is not allowed here"
@@ -218,18 +224,23 @@ def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -
     return InvalidParameter(parameter=name or key, message=message)
 
 
+def _on_bad_continue(request: Request[Any, Any, Any], error: BadContinue) -> Response[Problem]:
+    next_step = "start again without it, and keep the other parameters the same from page to page"
+    return _answer(request, invalid("continue", str(error), next_step))
+
+
 def _on_database_unavailable(
     request: Request[Any, Any, Any], error: DatabaseUnavailable
 ) -> Response[Problem]:
-    _log.warning("database unavailable", path=request.url.path, error=error)
-    problem = ProblemError(UNAVAILABLE, UNAVAILABLE.detail, UNAVAILABLE.next)
+    _log.warning("database unavailable", path=_path(request), reason=str(error))
+    problem = ProblemError(UNAVAILABLE, error.message, error.next_step or UNAVAILABLE.next)
     return _answer(request, problem, {"retry-after": "5"})
 
 
 def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Anything unforeseen. Its text may hold what is not the reader's, so the log gets it, not the body."""
     reference = uuid7()
-    _log.error("request failed", reference=reference, path=request.url.path, exc_info=error)
+    _log.error("request failed", reference=reference, path=_path(request), exc_info=error)
     detail = f"the request failed for a reason of the api's own; its log has it under {reference}"
     return _answer(request, ProblemError(INTERNAL, detail, INTERNAL.next))
 
@@ -237,6 +248,7 @@ def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Response
 HANDLERS: ExceptionHandlersMap = {
     ProblemError: _on_problem,
     HTTPException: _on_http_exception,
+    BadContinue: _on_bad_continue,
     DatabaseUnavailable: _on_database_unavailable,
     Exception: _on_exception,
 }

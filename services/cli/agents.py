@@ -66,5 +66,9 @@ def _problems(item: dict[str, Any], wide: bool) -> Iterator[str]:
         if entry["state"] not in _WELL:
             reason = f" ({entry['reason']})" if wide and entry["reason"] else ""
             yield f"{entry['resource']} {entry['state']}{reason}"
+    error = item["health"]["last_error"]
+    told = tuple(f"{entry['resource']}: " for entry in item["collection"])
+    if error and not item["health"]["healthy"] and not error.startswith(told):  # else it is said above
+        yield error
     if item["resync_reason"]:
         yield f"resync asked for: {item['resync_reason']}"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def bus() -> None:
-    """Streams and credentials of the broker that NATS_URL names."""
+    """Streams and credentials of the broker: that of NATS_URL, else that of the running `atlhyper up`."""
 
 
 @bus.command()
@@ -88,19 +88,19 @@ def credentials(kind: str, agent_id: str, rotate: bool) -> None:
 
 
 async def _apply(dry_run: bool, replicas: int | None) -> "list[Change]":
+    from services.cli.context import bus_settings
     from services.runtime.bus import client, topology
-    from services.runtime.settings import BusSettings, load
 
-    async with client.connect(load(BusSettings), "operator", name="atlhyper bus apply") as connection:
+    async with client.connect(bus_settings(), "operator", name="atlhyper bus apply") as connection:
         with _explained():
             return await (topology.diff if dry_run else topology.apply)(connection, replicas=replicas)
 
 
 async def _show() -> "list[StreamState]":
+    from services.cli.context import bus_settings
     from services.runtime.bus import client, topology
-    from services.runtime.settings import BusSettings, load
 
-    async with client.connect(load(BusSettings), "reader", name="atlhyper bus show") as connection:
+    async with client.connect(bus_settings(), "reader", name="atlhyper bus show") as connection:
         with _explained():
             return await topology.show(connection)
 

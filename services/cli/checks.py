@@ -11,7 +11,7 @@ import httpx
 from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
 from services.cli import attach
-from services.cli.context import Running, resolve
+from services.cli.context import Running, bus_settings, resolve
 from services.cli.doctor import Finding
 from services.cli.readiness import EVENTS
 from services.persistence.engine import Database
@@ -56,16 +56,8 @@ def _failure(name: str, error: Exception) -> Finding:
     return Finding("fail", name, str(error), "see the broker's log")
 
 
-def _bus_settings(running: Running | None) -> BusSettings:
-    """The person's, except that a running `up` knows where its broker is."""
-    settings = load(BusSettings)
-    if running and not settings.was_set("nats_url"):
-        return load(BusSettings, nats_url=running.nats)
-    return settings
-
-
-async def _broker(running: Running | None) -> AsyncIterator[Finding]:
-    settings = _bus_settings(running)
+async def _broker(_: Running | None) -> AsyncIterator[Finding]:
+    settings = bus_settings()
     async with connect(settings, "reader", name="atlhyper doctor") as bus:
         version = await _server_version(settings.nats_url.split(",")[0])
         address = logs.mask(settings.nats_url)
@@ -95,7 +87,8 @@ async def _server_version(url: str) -> str:
     parts = urlsplit(url.strip())
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 4222)
     try:
-        line = await asyncio.wait_for(reader.readline(), 5.0)
+        async with asyncio.timeout(5.0):
+            line = await reader.readline()
     finally:
         writer.close()
     try:
@@ -157,9 +150,12 @@ async def _api(_: Running | None) -> AsyncIterator[Finding]:
     if answer.status_code == 200:
         yield Finding("ok", "api", f"{url} is ready")
         return
-    reasons = [line.removeprefix("[-] ") for line in answer.text.splitlines() if line.startswith("[-]")]
-    text = f"{url} answers {answer.status_code}: {'; '.join(reasons) or answer.text[:100].strip()}"
-    yield Finding("fail", "api", text, "mend what it names; it goes on by itself")
+    try:
+        problem = answer.json()
+        detail, advice = problem["detail"], problem["next"]
+    except (ValueError, TypeError, KeyError):
+        detail, advice = "that is not the AtlHyper API", "set ATLHYPER_URL to its address"
+    yield Finding("fail", "api", f"{url} answers {answer.status_code}: {detail}", advice)
 
 
 CHECKS: dict[str, Check] = {

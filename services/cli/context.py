@@ -1,12 +1,16 @@
-"""Where the command line finds the API: ATLHYPER_URL, the person's config file, a running `atlhyper up`."""
+"""Where the command line finds API and broker: variables, the config file, a running `atlhyper up`."""
 
 import json
 import os
 import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from services.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from services.runtime.settings import BusSettings
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -42,6 +46,15 @@ def resolve() -> Context:
     if state := Running.read(home()):
         return Context(state.api, token, f"the running `atlhyper up` (pid {state.pid})")
     return Context(DEFAULT_URL, token)
+
+
+def bus_settings() -> "BusSettings":
+    """NATS_URL and its company, except that a running `up` knows where its broker is. Raises UserError."""
+    from services.runtime.settings import BusSettings, load
+
+    settings = load(BusSettings)
+    state = None if settings.was_set("nats_url") else Running.read(settings.home)
+    return load(BusSettings, nats_url=state.nats) if state else settings
 
 
 def _read_config(path: Path) -> dict[str, str]:

@@ -79,9 +79,9 @@ def get(
 ) -> None:
     """Show what clusters hold.
 
-    RESOURCE is kubectl's word (pods, po, pod, deployments.apps, …), `clusters` or `agents`; `pod/web-1` names
-    one object. Rows come from the control plane's database, so a cluster that cannot be reached is shown as
-    it was; a note on standard error says so.
+    RESOURCE is kubectl's word (pods, po, pod, deployments.apps, …), several with commas between them,
+    `clusters` or `agents`; `pod/web-1` names one object. Rows come from the control plane's database, so a
+    cluster that cannot be reached is shown as it was; a note on standard error says so.
 
     Examples: `atlhyper get pods -A`, `atlhyper get deploy -n shop -o wide`, `atlhyper get no --cluster a,b`
     """
@@ -94,9 +94,12 @@ def get(
         only = [*chosen, name] if name else chosen
         show_agents(Output(output), kubernetes_only=resource.startswith("cluster"), only=only)
         return
-    query = Query(plural(resource), name, None if all_namespaces else namespace or "default")
+    where = None if all_namespaces else namespace or "default"
+    queries = [Query(plural(word), name, where) for word in resource.split(",") if word]
+    if not queries:
+        raise click.BadParameter("names no resource", param_hint="RESOURCE")
     with Client(resolve()) as client:
-        raise SystemExit(Listing(client, query, Output(output), limit).run(chosen))
+        raise SystemExit(Listing(client, queries, Output(output), limit).run(chosen))
 
 
 def plural(word: str) -> str:
@@ -124,21 +127,28 @@ class Query:
         self.namespace = namespace if self.namespaced else None
         """None: all of them."""
 
+    @property
+    def prefix(self) -> str:
+        """What kubectl writes before the `/` of a name: `deployment.apps`."""
+        if not self.kind:
+            return self.resource.partition(".")[0]
+        return self.kind.kind.lower() + (f".{self.kind.group}" if self.kind.group else "")
+
 
 class Listing:
     """One run of `get` over the clusters that were chosen."""
 
-    def __init__(self, client: Client, query: Query, output: Output, limit: int) -> None:
+    def __init__(self, client: Client, queries: list[Query], output: Output, limit: int) -> None:
         self.client = client
-        self.query = query
+        self.queries = queries
         self.output = output
         self.limit = limit
 
     def run(self, chosen: list[str]) -> int:
         """Print; the exit code."""
-        if self.query.name and self.query.namespaced and self.query.namespace is None:
+        if any(query.name and query.namespaced and query.namespace is None for query in self.queries):
             raise UserError("a name needs its namespace", "give -n instead of -A", 2)
-        rows: list[dict[str, Any]] = []
+        rows: dict[Query, list[dict[str, Any]]] = {query: [] for query in self.queries}
         errors: list[UserError] = []
         answered = 0
         known = {} if chosen else {item["id"]: item for item in self.client.get("/clusters")["items"]}
@@ -149,7 +159,8 @@ class Listing:
         for cluster in clusters:
             try:
                 _tell_age(known.get(cluster) or self.client.get(f"/clusters/{quote(cluster)}"))
-                rows += ({"cluster": cluster, **row} for row in self._rows(cluster))
+                for query in self.queries:
+                    rows[query] += ({"cluster": cluster, **row} for row in self._rows(query, cluster))
                 answered += 1
             except UserError as error:
                 errors.append(error)
@@ -164,8 +175,8 @@ class Listing:
             return 5
         return 0
 
-    def _rows(self, cluster: str) -> Iterator[dict[str, Any]]:
-        query, path = self.query, f"/clusters/{quote(cluster)}/{quote(self.query.resource)}"
+    def _rows(self, query: Query, cluster: str) -> Iterator[dict[str, Any]]:
+        path = f"/clusters/{quote(cluster)}/{quote(query.resource)}"
         whole = self.output in (Output.JSON, Output.YAML)
         if query.name:
             yield self.client.get(f"{path}/{quote(query.namespace or '_')}/{quote(query.name)}")
@@ -179,27 +190,29 @@ class Listing:
             why = f": {collection['reason']}" if collection.get("reason") else ""
             note(f"{query.resource} of cluster {cluster} may not be complete: {collection['state']}{why}")
 
-    def _print(self, rows: list[dict[str, Any]], several: bool) -> None:
-        query = self.query
+    def _print(self, rows: dict[Query, list[dict[str, Any]]], several: bool) -> None:
+        found = {query: some for query, some in rows.items() if some}
         match self.output:
             case Output.JSON | Output.YAML:
-                value = rows[0] if query.name and len(rows) == 1 else {"items": rows}
+                items = [row for some in found.values() for row in some]
+                value = items[0] if self.queries[0].name and len(items) == 1 else {"items": items}
                 click.echo(render.document(value, self.output))
-                return
-            case _ if not rows:
-                where = f" in {query.namespace} namespace" if query.namespace else ""
+            case _ if not found:
+                namespace = next((query.namespace for query in self.queries if query.namespace), None)
+                where = f" in {namespace} namespace" if namespace else ""
                 click.echo(f"No resources found{where}.", err=True)
-                if query.namespace:
+                if namespace:
                     note("-A looks in all namespaces")
             case Output.NAME:
-                singular = query.kind.kind.lower() if query.kind else query.resource.partition(".")[0]
-                group = f".{query.kind.group}" if query.kind and query.kind.group else ""
-                click.echo("\n".join(f"{singular}{group}/{row['name']}" for row in rows))
+                names = (f"{query.prefix}/{row['name']}" for query, some in found.items() for row in some)
+                click.echo("\n".join(names))
             case _:
-                click.echo(self._table(rows, several))
+                click.echo("\n\n".join(self._table(query, some, several) for query, some in found.items()))
 
-    def _table(self, rows: list[dict[str, Any]], several: bool) -> str:
-        resource = self.query.resource
+    def _table(self, query: Query, rows: list[dict[str, Any]], several: bool) -> str:
+        resource = query.resource
+        if len(self.queries) > 1:
+            rows = [row | {"name": f"{query.prefix}/{row['name']}"} for row in rows]
         if resource == "events":
             rows = [_event_row(row) for row in rows]
         # A row whose object could not be read has the fixed columns only.
@@ -210,7 +223,7 @@ class Listing:
             hidden = {*_FIXED, *narrow, "node"} - ({"node"} if resource == "pods" else set())
             columns += tuple(key for key in present if key not in hidden)
         lead = ["cluster"] if several else []
-        lead += ["namespace"] if self.query.namespaced and self.query.namespace is None else []
+        lead += ["namespace"] if query.namespaced and query.namespace is None else []
         named = [] if resource == "events" else ["name"]
         aged = [] if resource == "events" else ["age"]
         header = [_header(key) for key in (*lead, *named, *columns, *aged)]

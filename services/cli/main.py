@@ -47,14 +47,7 @@ COMMANDS = {name: command for section in SECTIONS.values() for name, command in 
 
 
 class LazyGroup(click.RichGroup):
-    """Knows the names and one line of each command; imports one only to run it or to show its own help."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 click's signature
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 click's
-        found = COMMANDS.get(cmd_name)
-        return click.RichCommand(name=cmd_name, help=found.help) if found else None
+    """Holds stand-ins with a name and one line; imports a command to run it or to show its own help."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,7 +85,8 @@ _HELP = """One control plane for a fleet, on one message bus.
 
 Try it: `atlhyper up`, and in a second terminal `atlhyper get pods -A`.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 partial, 78 wrong settings, 124 timeout.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 partial, 75 try again later, 78 wrong
+settings, 124 timeout.
 """
 
 
@@ -111,6 +105,8 @@ def cli() -> None:
 
 for _title, _commands in SECTIONS.items():
     cli.add_panel(click.RichCommandPanel(_title, commands=list(_commands)))
+    for _name, _command in _commands.items():
+        cli.add_command(click.RichCommand(name=_name, help=_command.help))
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ class Plan:
         attachment = attach.choose(
             agent.kubeconfig, agent.cluster_id if agent.was_set("cluster_id") else None
         )
-        chosen: list[str] = []
+        chosen: list[str] = [broker_settings.nats_listen]
         listens: list[tuple[Settings, str, str]] = [
             (api, "listen", "API_LISTEN"),
             (master, "metrics_listen", "MASTER_METRICS_LISTEN"),
@@ -55,9 +55,9 @@ class Plan:
             broker=broker_settings,
             attachment=attachment,
             read_only=agent.read_only if agent.was_set("read_only") else not attachment.is_local,
-            api_listen=chosen[0],
-            master_metrics=chosen[1],
-            agent_metrics=chosen[2],
+            api_listen=chosen[1],
+            master_metrics=chosen[2],
+            agent_metrics=chosen[3],
         )
 
 

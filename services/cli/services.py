@@ -10,10 +10,12 @@ from typing import Any
 
 import rich_click as click
 
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 
 SUPERVISED = "ATLHYPER_SUPERVISED"
 """Set by `atlhyper up`: standard input is a pipe that ends with it, and so do we."""
+EXIT_DENIED = 4
+"""A credential or a right is missing: starting again does not help either."""
 
 
 class ServiceCommand(click.RichCommand):
@@ -51,7 +53,7 @@ STORE = "services.runtime.settings:StoreSettings"
 def master() -> None:
     """Run the master: it turns what agents send into rows of the database.
 
-    One that runs beside others takes over their work within seconds when they end.
+    Exactly one runs for a database; a second one beside it is not supported yet.
 
     Example: `NATS_URL=nats://broker:4222 DATABASE_URL=sqlite+aiosqlite:////srv/atlhyper.db atlhyper master`
     """
@@ -109,7 +111,11 @@ def upgrade() -> None:
 
 
 def _serve(model: str, run: str) -> None:
-    """Load the settings, run the service. A UserError ends with 78: starting it again would not help."""
+    """Load the settings, run the service.
+
+    A UserError that was denied something ends with 4, one that may be gone at the next start with 75, and
+    every other with 78.
+    """
     from services.runtime import logs
     from services.runtime.settings import EXIT_CONFIG, load
 
@@ -122,7 +128,8 @@ def _serve(model: str, run: str) -> None:
         asyncio.run(service(settings))
     except UserError as error:
         click.echo(error.render(), err=True)
-        raise SystemExit(EXIT_CONFIG) from error
+        kept = error.exit_code in (EXIT_DENIED, EXIT_TEMPORARY)
+        raise SystemExit(error.exit_code if kept else EXIT_CONFIG) from error
 
 
 def _load(path: str) -> Any:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from services.cli.services import SUPERVISED
+from services.cli.services import EXIT_DENIED, SUPERVISED
 from services.runtime.backoff import Backoff
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 from services.runtime.lifecycle import STEADY
 from services.runtime.settings import EXIT_CONFIG
 
@@ -52,9 +52,11 @@ class Child:
     async def keep_running(self) -> None:
         """Run it until `stop`, and start it again with back-off when it ends.
 
-        Raises UserError, in the child's own words, when it ends at once because of its configuration.
+        Raises UserError, in the child's own words, when it ends at once because of its configuration or of
+        what it is denied. What it says with EX_TEMPFAIL is told, once, and tried again as long as it takes.
         """
         loop = asyncio.get_running_loop()
+        told = ""
         backoff = Backoff(base=0.5, cap=15.0)
         while not self._stopping.is_set():
             started = loop.time()
@@ -62,11 +64,20 @@ class Child:
             if self._stopping.is_set():
                 return
             lasted = loop.time() - started
-            if code == EXIT_CONFIG and lasted < STEADY:
-                raise self.failure()
+            if code in (EXIT_CONFIG, EXIT_DENIED) and lasted < STEADY:
+                reason, advice = self._last_error()
+                raise UserError(f"{self.name}: {reason}", advice, code)
             if lasted > STEADY:
                 backoff.reset()
+                told = ""
             delay = backoff.delay()
+            if code == EXIT_TEMPORARY:
+                reason, _ = self._last_error()
+                if reason != told:
+                    self._say(self.name, f"{reason}; tries again until it can")
+                    told = reason
+                await asyncio.sleep(delay)
+                continue
             how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
             self._say(self.name, f"ended ({how}), starts again in {delay:.1f}s; its log: {self.log}")
             if code > 0 and backoff.attempts <= 2:
@@ -83,7 +94,8 @@ class Child:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), STOP_DEADLINE)
+            async with asyncio.timeout(STOP_DEADLINE):
+                await process.wait()
         except TimeoutError:
             self._say(self.name, f"did not stop within {STOP_DEADLINE:g}s, killed")
             self.kill()
@@ -105,15 +117,15 @@ class Child:
         except OSError:
             return []
 
-    def failure(self) -> UserError:
-        """The UserError that it told on its standard error before it ended."""
-        message, advice = f"{self.name} cannot start", f"its log is {self.log}"
+    def _last_error(self) -> tuple[str, str]:
+        """Cause and next step at the end of its log."""
+        reason, advice = "cannot start", f"its log is {self.log}"
         for line in self.tail():
             if line.startswith("error: "):
-                message = f"{self.name}: {line.removeprefix('error: ')}"
+                reason = line.removeprefix("error: ")
             elif line.startswith("  next: "):
                 advice = line.removeprefix("  next: ")
-        return UserError(message, advice, EXIT_CONFIG)
+        return reason, advice
 
     async def _run(self) -> int:
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

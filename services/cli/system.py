@@ -47,6 +47,8 @@ class System:
         self._broker = Broker(plan.broker)
         self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         """How to stop what was started, in the order of starting."""
+        self._started: set[str] = set()
+        """What ran: only of these it is said that they stopped."""
 
     async def run(self) -> None:
         """Start, tell how it goes, run until told to stop, stop in order."""
@@ -65,12 +67,15 @@ class System:
 
     async def _start(self) -> None:
         plan = self._plan
+        self._stops.append(("broker", self._broker.stop))
+        await self._broker.prepare()
         kubeconfig, _ = await asyncio.gather(self._cluster(), self._foundation())
         env = self._environment(kubeconfig)
         for name, arguments in (("master", ["master"]), ("api", ["api"]), ("agent", ["agent", "kubernetes"])):
             child = Child(name, arguments, env, plan.home / "logs" / f"{name}.log", self._say)
             self._children.append(child)
             self._stops.append((name, child.stop))
+            self._started.add(name)
             self._keep(name, child.keep_running())
         url = f"http://{plan.api_listen}"
         self._write_state(url, kubeconfig)
@@ -86,12 +91,11 @@ class System:
     async def _foundation(self) -> None:
         """Database and broker, with tables, streams and the agent's credential."""
         plan = self._plan
-        plan.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         upgrade = asyncio.create_task(run_once("database", ["db", "upgrade"], self._environment("")))
         try:
-            self._stops.append(("broker", self._broker.stop))
             credentials.issue(plan.home, f"kubernetes_{plan.attachment.cluster_id}")
             await self._broker.start()
+            self._started.add("broker")
             where = self._broker.url
             wanted = plan.broker.nats_listen
             moved = not where.endswith(wanted) and not wanted.endswith(":0")
@@ -119,9 +123,11 @@ class System:
             )
             await self._guard(control_plane.folder)
         try:
-            return str(await ensure_up(self._plan.home))
+            kubeconfig = await ensure_up(self._plan.home, lambda line: self._say("cluster", line))
         except ControlPlaneError as error:
             raise UserError(f"cluster: {error}", "`make cluster-status` shows its components") from error
+        self._started.add("cluster")
+        return str(kubeconfig)
 
     async def _guard(self, folder: Path) -> None:
         """A process that stops the control plane when its standard input ends: we stop, or are killed."""
@@ -134,7 +140,15 @@ class System:
         async def stop() -> None:
             if guard.stdin is not None:
                 guard.stdin.close()
-            await asyncio.wait_for(guard.wait(), CLUSTER_STOP_DEADLINE)
+            try:
+                async with asyncio.timeout(CLUSTER_STOP_DEADLINE):
+                    code = await guard.wait()
+            except TimeoutError:
+                raise ControlPlaneError(
+                    f"not ended after {CLUSTER_STOP_DEADLINE:g}s; `make cluster-status` shows what runs"
+                ) from None
+            if code:
+                raise ControlPlaneError(f"exit code {code}; `make cluster-status` shows what runs")
 
         self._stops.insert(0, ("cluster", stop))
 
@@ -219,9 +233,10 @@ class System:
             try:
                 await stop()
             except Exception as error:  # noqa: BLE001 the others are stopped all the same
-                self._say(name, f"could not be stopped: {type(error).__name__} {error}")
+                self._say(name, f"could not be stopped: {str(error) or type(error).__name__}")
             else:
-                self._say(name, "stopped")
+                if name in self._started:
+                    self._say(name, "stopped")
         context.forget(self._plan.home)
 
     def _on_signal(self) -> None:

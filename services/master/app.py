@@ -14,7 +14,7 @@ from services.master.resync import Resyncs, Superseding
 from services.master.settings import MasterSettings
 from services.master.snapshots import SnapshotReader
 from services.master.work import DatabaseWork
-from services.persistence import events, queries
+from services.persistence import queries, retention
 from services.persistence.engine import Database
 from services.persistence.errors import DatabaseUnavailable
 from services.persistence.ledgers import wanted_resyncs
@@ -80,13 +80,13 @@ def _lag(consumers: Collection[Consumer]) -> str | None:
     return f"{worst} messages are still to be read" if worst > MAX_LAG else None
 
 
-async def _forget(db: Database, retention: timedelta) -> None:
+async def _forget(db: Database, older_than: timedelta) -> None:
     """Remove what is past its retention, by the broker's clock, for ever."""
     while True:
         try:
             async with db.read() as session:
                 now = await queries.clock(session)
-            if now is not None and (gone := await events.forget(db, retention, now.latest)):
+            if now is not None and (gone := await retention.forget(db, older_than, now.latest)):
                 await db.give_back()
                 _log.info("old events and dead letters removed", rows=gone)
         except DatabaseUnavailable as error:

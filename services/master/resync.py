@@ -12,7 +12,7 @@ from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master import metrics
 from services.runtime import logs
-from services.runtime.bus.client import Bus, BusUnavailable
+from services.runtime.bus.client import Bus, BusError, BusUnavailable
 
 _log = logs.get_logger(__name__)
 
@@ -66,10 +66,10 @@ class Resyncs:
         if (known := self._wants.get(target)) is not None:
             known.begun = True
 
-    def in_sync(self, target: Target) -> None:
-        """The agent's state is whole again: the next one's turn."""
+    def in_sync(self, target: Target, epoch: str) -> None:
+        """The agent's state is whole in that epoch: the next one's turn, whichever was asked about."""
         known = self._wants.get(target)
-        if known is not None and known.begun:
+        if known is not None and (known.begun or known.epoch not in ("", epoch)):
             del self._wants[target]
             metrics.RESYNCS_WANTED.set(len(self._wants))
             self._changed.set()
@@ -80,7 +80,8 @@ class Resyncs:
             self._changed.clear()
             await self._ask_those_due(time.monotonic())
             try:
-                await asyncio.wait_for(self._changed.wait(), self._pause(time.monotonic()))
+                async with asyncio.timeout(self._pause(time.monotonic())):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 
@@ -145,8 +146,12 @@ def _source(bus: Bus) -> str:
 
 
 async def _tell(bus: Bus, subject: str, envelope: Envelope) -> bool:
+    """Whether it was sent. Never raises: what it follows from is committed already."""
     try:
         await bus.send(subject, envelope)
     except BusUnavailable:
+        return False  # the bus itself tells of that
+    except BusError as error:
+        _log.error("agent could not be told", subject=subject, reason=str(error))
         return False
     return True

@@ -21,6 +21,9 @@ from services.runtime.bus.delivery import Rejected
 
 _log = logs.get_logger(__name__)
 
+WINNER_SILENT = 120.0
+"""Seconds without a frame after which an epoch no longer keeps the one that it replaced from coming back.
+Four digests with the agents' default."""
 BATCH = 16
 """Frames that are fetched together: enough to share transactions, few enough that a change behind a big
 snapshot need not wait for more than these."""
@@ -76,8 +79,11 @@ class SnapshotReader:
                     before=judged.previous_instance,
                 )
         if judged.in_sync:
-            self._resyncs.in_sync(judged.target)
-        if judged.verdict is Verdict.SUPERSEDED:
+            self._resyncs.in_sync(judged.target, judged.current)
+        if judged.verdict is Verdict.SUPERSEDED and judged.silence > WINNER_SILENT:
+            reason = f"the epoch that replaced it has been silent for {judged.silence:.0f} s"
+            self._resyncs.want(judged.target, judged.epoch, reason)
+        elif judged.verdict is Verdict.SUPERSEDED:
             await self._losers.tell(judged.target, judged.epoch, judged.current)
         elif judged.resync_reason:
             unknown = judged.verdict is Verdict.UNKNOWN_EPOCH

@@ -16,11 +16,12 @@ class DatabaseWork:
     """Runs handlers' database work, and knows whether the last of it succeeded."""
 
     def __init__(self) -> None:
-        self.last_error = ""
+        self._failing: dict[str, str] = {}
+        """By stream, since one may go on where another cannot."""
 
     def health(self) -> str | None:
         """A readiness check."""
-        return self.last_error or None
+        return next(iter(self._failing.values()), None)
 
     async def run(self, stream: Stream, work: Coroutine[Any, Any, Result]) -> Result:
         """Do it to its end, also when we are cancelled meanwhile: the transaction in hand is finished.
@@ -36,7 +37,7 @@ class DatabaseWork:
                 task.exception()
                 raise
             except DatabaseUnavailable as error:
-                self.last_error = str(error)
+                self._failing[stream.name] = str(error)
                 raise Retry(str(error)) from error
-        self.last_error = ""
+        self._failing.pop(stream.name, None)
         return result

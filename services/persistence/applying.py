@@ -15,11 +15,20 @@ from schemas.errors import ContractError
 from schemas.frames import MAX_ITEMS, Frame, Phase, ResourceDigest, Scope
 from schemas.ids import Target
 from schemas.snapshot import ClusterSummary
-from services.persistence import ledgers, parts, tables
-from services.persistence.dialects import KEYS, encode_keys, keys_table, upsert
+from services.persistence import ledgers, parts, presence, tables
+from services.persistence.dialects import (
+    KEYS,
+    delete,
+    encode_keys,
+    key_is,
+    key_parameters,
+    keys_table,
+    upsert,
+)
 from services.persistence.epochs import Ledger, ReceivedFrame, Verdict, judge, new_ledger, note
 from services.persistence.report import Judged, Report
 from services.persistence.rows import Content, Key, row
+from services.persistence.targets import is_target
 
 
 class Transaction:
@@ -82,6 +91,7 @@ class Transaction:
                 if frame.phase is Phase.DIGEST and verdict is Verdict.APPLIED
                 else None,
                 previous_instance=previous_instance,
+                silence=(position.time - ledger.as_of).total_seconds() if ledger.as_of else 0.0,
             )
         )
         return True
@@ -115,7 +125,7 @@ class Transaction:
         for gone in ledger.synced.keys() - set(scope.resources):
             await self._connection.execute(
                 sa.delete(tables.Collection).where(
-                    *_of(tables.Collection, ledger.target), col(tables.Collection.resource) == gone
+                    is_target(tables.Collection, ledger.target), col(tables.Collection.resource) == gone
                 )
             )
             del ledger.synced[gone]
@@ -160,7 +170,7 @@ class Transaction:
         model = tables.Resource
         found = await self._connection.execute(
             sa.select(col(model.resource), sa.func.count(), sa.func.sum(col(model.hash)))
-            .where(*_of(model, ledger.target), col(model.resource).in_(frame.digest))
+            .where(is_target(model, ledger.target), col(model.resource).in_(frame.digest))
             .group_by(col(model.resource))
         )
         ours = {resource: ResourceDigest(count=count, sum=int(total)) for resource, count, total in found}
@@ -172,13 +182,15 @@ class Transaction:
             for resource, theirs in frame.digest.items()
             if (mine := ours.get(resource, nothing)) != theirs
         ]
-        ledger.digest_at, ledger.digest_agrees = time, not wrong
+        ledger.digest_agrees = not wrong
         if wrong:
             ledger.want_resync("digest disagrees: " + "; ".join(wrong), time)
         else:
             ledger.resync_reason, ledger.resync_since = "", None
         if isinstance(frame.summary, ClusterSummary):
             ledger.summary = msgspec.json.encode(frame.summary)
+        if ledger.missing:
+            ledger.not_collected = await presence.not_collected(self._connection, ledger.target)
 
     # --- rows ----------------------------------------------------------------------------------------
 
@@ -201,7 +213,7 @@ class Transaction:
                         f"{key.target} {key.resource} {key.namespace}/{key.name}: {error}"
                     )
             elif epoch != put.epoch:
-                seen_again.append(_bound(key) | {"to_epoch": put.epoch})
+                seen_again.append(key_parameters(key.columns()) | {"to_epoch": put.epoch})
         await upsert(self._connection, tables.Resource, changed)
         if seen_again:
             await self._connection.execute(_MOVE_EPOCH, seen_again)
@@ -220,16 +232,15 @@ class Transaction:
         return {wanted[tuple(values)]: (uid, content, epoch) for *values, uid, content, epoch in found}
 
     async def _remove(self, keys: Sequence[Key]) -> None:
-        if keys:
-            gone = await self._connection.execute(_REMOVE, [_bound(key) for key in keys])
-            self.report.removed += gone.rowcount
+        gone = [key.columns() for key in keys]
+        self.report.removed += await delete(self._connection, tables.Resource, gone)
 
     async def _sweep(self, target: Target, resources: Iterable[str], which: sa.ColumnElement[bool]) -> bool:
         """Remove rows of an agent; whether none is left. At most 500 at a time."""
         model = tables.Resource
         found = await self._connection.execute(
             sa.select(col(model.resource), col(model.namespace), col(model.name))
-            .where(*_of(model, target), col(model.resource).in_(list(resources)), which)
+            .where(is_target(model, target), col(model.resource).in_(list(resources)), which)
             .limit(MAX_ITEMS)
         )
         keys = [Key(target, *values) for values in found]
@@ -245,21 +256,13 @@ class Transaction:
             self._collections[ledger.target, resource] = None
 
 
-def _of(model: Any, target: Target) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
-    """The condition that a row belongs to an agent."""
-    return model.target_kind == target.kind.value, model.target_id == target.id
-
-
 _RESOURCE = tables.table_of(tables.Resource)
 _KEY = [column.name for column in _RESOURCE.primary_key]
-_KEY_IS = [_RESOURCE.c[name] == sa.bindparam(f"k_{name}", type_=sa.String()) for name in _KEY]
-_REMOVE = sa.delete(_RESOURCE).where(*_KEY_IS)
-_MOVE_EPOCH = sa.update(_RESOURCE).where(*_KEY_IS).values(epoch=sa.bindparam("to_epoch", type_=sa.String()))
-
-
-def _bound(key: Key) -> dict[str, str]:
-    """The parameters of _KEY_IS."""
-    return {f"k_{name}": value for name, value in key.columns().items()}
+_MOVE_EPOCH = (
+    sa.update(_RESOURCE)
+    .where(*key_is(tables.Resource))
+    .values(epoch=sa.bindparam("to_epoch", type_=sa.String()))
+)
 
 
 @cache

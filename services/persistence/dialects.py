@@ -1,6 +1,6 @@
-"""What SQLite and PostgreSQL say in different words."""
+"""Statements about many rows at once, and what SQLite and PostgreSQL say in different words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,33 @@ def _upsert(dialect: str, model: type[SQLModel], newer_by: tuple[str, ...]) -> s
         given = sa.tuple_(*(statement.excluded[name] for name in newer_by))
         where = given > sa.tuple_(*(table.c[name] for name in newer_by))
     return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values, where=where)
+
+
+async def delete(
+    connection: AsyncConnection, model: type[SQLModel], keys: Sequence[Mapping[str, Any]]
+) -> int:
+    """Delete the rows with these primary keys; how many there were."""
+    if not keys:
+        return 0
+    return (await connection.execute(_delete(model), [key_parameters(key) for key in keys])).rowcount
+
+
+def key_is(model: type[SQLModel]) -> list[sa.ColumnElement[bool]]:
+    """The condition that a row's primary key is `key_parameters(…)`."""
+    return [
+        column == sa.bindparam(f"k_{column.name}", type_=column.type)
+        for column in table_of(model).primary_key
+    ]
+
+
+def key_parameters(key: Mapping[str, Any]) -> Row:
+    """A primary key as the parameters of `key_is`: names that an UPDATE has no use for."""
+    return {f"k_{name}": value for name, value in key.items()}
+
+
+@cache
+def _delete(model: type[SQLModel]) -> sa.Executable:
+    return sa.delete(table_of(model)).where(*key_is(model))
 
 
 KEYS = "keys"

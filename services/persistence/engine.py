@@ -99,16 +99,22 @@ class Database:
             async with self.write() as session:
                 await (await session.connection()).exec_driver_sql("PRAGMA incremental_vacuum(2000)")
 
-    def require_folder(self) -> None:
-        """Make the folder of a SQLite file. Raises DatabaseUnavailable when that cannot be done."""
+    def require_file(self) -> None:
+        """Make the file of SQLite and its folder, for their owner only, where there is none.
+
+        SQLite would make it readable for others; its -wal and -shm get the mode of the file. Raises
+        DatabaseUnavailable when it cannot be made.
+        """
         if not self.is_sqlite or self._url.database in (None, "", ":memory:"):
             return
-        folder = Path(str(self._url.database)).parent
+        file = Path(str(self._url.database))
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not file.exists():
+                file.touch(mode=0o600)
         except OSError as error:
             raise DatabaseUnavailable(
-                f"database {self.name}: cannot make its folder: {error.strerror}",
+                f"database {self.name}: cannot make its folder or file: {error.strerror}",
                 "give this user write permission there or set DATABASE_URL",
             ) from error
 

@@ -64,25 +64,30 @@ class Ledger:
     sequence: int = 0
     instance: str = ""
     scope: Scope = field(default_factory=lambda: Scope(resources=[]))
-    begun_at: datetime | None = None
     previous: list[str] = field(default_factory=list)
     stream_sequence: int = 0
     version: int = 0
     as_of: datetime | None = None
     gap: bool = False
-    digest_at: datetime | None = None
     digest_agrees: bool | None = None
     summary: bytes | None = None
     resync_reason: str = ""
     resync_since: datetime | None = None
     synced: dict[str, str] = field(default_factory=dict)
     """By resource that has ever been in scope: the epoch in which it was last complete, or empty."""
+    not_collected: frozenset[str] = frozenset()
+    """What the agent says it cannot collect; it is in no row of its own, the heartbeat has it."""
+
+    @property
+    def missing(self) -> set[str]:
+        """The resources in scope that have not been complete in this epoch."""
+        return {resource for resource in self.scope.resources if self.synced.get(resource) != self.epoch}
 
     @property
     def in_sync(self) -> bool:
-        """Whether all that is collected has been complete in this epoch and nothing is missing since."""
-        complete = all(self.synced.get(resource) == self.epoch for resource in self.scope.resources)
-        return bool(self.sequence) and complete and not self.gap
+        """Whether all that can be collected has been complete in this epoch, and nothing is known to lack."""
+        whole = bool(self.sequence) and not self.gap and self.digest_agrees is not False
+        return whole and self.missing <= self.not_collected
 
     def want_resync(self, reason: str, since: datetime) -> None:
         """Note that a new epoch is wanted; the first reason stays."""
@@ -90,8 +95,13 @@ class Ledger:
             self.resync_reason, self.resync_since = reason, since
 
     def has_seen(self, position: Position) -> bool:
-        """Whether the frame at that place of the log has been looked at."""
-        return position.created == self.stream_created and position.sequence <= self.stream_sequence
+        """Whether the frame at that place of the log has been looked at.
+
+        By its time too: a store that was set back, to a backup or to what was left of it, hands out its
+        numbers anew under the same name and date.
+        """
+        counted = position.created == self.stream_created and position.sequence <= self.stream_sequence
+        return counted and (self.as_of is None or position.time <= self.as_of)
 
     def columns(self) -> dict[str, Any]:
         """The row of `tables.Epoch`."""
@@ -117,14 +127,12 @@ _AS_THEY_ARE = (
     "epoch",
     "sequence",
     "instance",
-    "begun_at",
     "previous",
     "stream_created",
     "stream_sequence",
     "version",
     "as_of",
     "gap",
-    "digest_at",
     "digest_agrees",
     "summary",
     "resync_reason",
@@ -162,7 +170,7 @@ def note(ledger: Ledger, frame: Frame, position: Position, verdict: Verdict) -> 
         return
     if verdict is Verdict.APPLIED:
         if frame.phase is Phase.BEGIN:
-            _begin(ledger, frame, position)
+            _begin(ledger, frame)
         ledger.sequence = frame.sequence
         ledger.version += 1
         ledger.as_of = position.time
@@ -175,15 +183,14 @@ def note(ledger: Ledger, frame: Frame, position: Position, verdict: Verdict) -> 
     ledger.stream_created, ledger.stream_sequence = position.created, position.sequence
 
 
-def _begin(ledger: Ledger, frame: Frame, position: Position) -> None:
+def _begin(ledger: Ledger, frame: Frame) -> None:
     if ledger.epoch != frame.epoch:
         ledger.previous = [*ledger.previous, ledger.epoch][-_REMEMBERED:]
     assert isinstance(frame.scope, Scope)
     assert isinstance(frame.instance, str)
     ledger.epoch, ledger.instance, ledger.scope = frame.epoch, frame.instance, frame.scope
-    ledger.begun_at = position.time
     ledger.gap, ledger.resync_reason, ledger.resync_since = False, "", None
-    ledger.digest_at, ledger.digest_agrees = None, None
+    ledger.digest_agrees, ledger.not_collected = None, frozenset()
 
 
 def _check(frame: Frame) -> None:

@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 
 
 class DatabaseUnavailable(UserError):
     """The database cannot be used at the moment; the same call may succeed later."""
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message, next_step, EXIT_TEMPORARY)
 
 
 class RevisionError(UserError):

@@ -8,15 +8,11 @@ so the row is the same in whatever order the versions arrive.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
-from sqlmodel import col
 
 from schemas.errors import ContractError
-from schemas.frames import MAX_ITEMS
 from schemas.kubernetes.event import KubernetesEvent
 from services.persistence import cursors, tables
 from services.persistence.dialects import upsert
@@ -48,34 +44,6 @@ async def store(db: Database, observed: Sequence[ObservedEvent], cursor: Cursor)
         connection = await session.connection()
         await upsert(connection, tables.Event, rows, newer_by=NEWER_BY)
         await cursors.save(connection, cursor)
-
-
-async def forget(db: Database, older_than: timedelta, now: datetime) -> int:
-    """Remove Events last seen before `now - older_than`, and dead letters as old; how many rows that were."""
-    limit = now - older_than
-    event, letter = tables.Event, tables.DeadLetter
-    return await _forget(db, event, col(event.last_seen) < limit) + await _forget(
-        db, letter, col(letter.received_at) < limit
-    )
-
-
-async def _forget(db: Database, model: Any, which: sa.ColumnElement[bool]) -> int:
-    table = tables.table_of(model)
-    keys = list(table.primary_key)
-    forgotten = 0
-    while True:
-        async with db.write() as session:
-            connection = await session.connection()
-            found = await connection.execute(sa.select(*keys).where(which).limit(MAX_ITEMS))
-            gone = [
-                {f"k_{key.name}": value for key, value in zip(keys, values, strict=True)} for values in found
-            ]
-            if gone:
-                is_key = [key == sa.bindparam(f"k_{key.name}", type_=key.type) for key in keys]
-                await connection.execute(sa.delete(table).where(*is_key), gone)
-        forgotten += len(gone)
-        if len(gone) < MAX_ITEMS:
-            return forgotten
 
 
 def _row(observed: ObservedEvent) -> dict[str, Any]:

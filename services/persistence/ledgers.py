@@ -1,6 +1,6 @@
 """Ledgers in the database."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,15 +14,10 @@ from services.persistence import tables
 from services.persistence.dialects import insert_new, upsert
 from services.persistence.engine import Database
 from services.persistence.epochs import Ledger
+from services.persistence.targets import any_target
 
-_KIND = sa.bindparam("kind", type_=sa.String())
-_IDS = sa.bindparam("ids", type_=sa.String(), expanding=True)
 _EPOCHS = tables.table_of(tables.Epoch)
 _COLLECTIONS = tables.table_of(tables.Collection)
-_SELECT_EPOCHS = sa.select(_EPOCHS).where(_EPOCHS.c.target_kind == _KIND, _EPOCHS.c.target_id.in_(_IDS))
-_SELECT_COLLECTIONS = sa.select(_COLLECTIONS).where(
-    _COLLECTIONS.c.target_kind == _KIND, _COLLECTIONS.c.target_id.in_(_IDS)
-)
 
 
 class Ledgers:
@@ -39,7 +34,7 @@ class Ledgers:
         """Copies of the ledgers of those agents that are known."""
         wanted = set(targets)
         if missing := wanted - self._known.keys():
-            self._known |= await _load(connection, missing)
+            self._known |= await _load(connection, list(missing))
         return {target: _copy(self._known[target]) for target in wanted if target in self._known}
 
     def in_sync(self, target: Target) -> bool:
@@ -93,17 +88,13 @@ async def wanted_resyncs(db: Database) -> dict[Target, tuple[str, str]]:
         return {Target.parse(kind, name): (epoch, reason) for kind, name, epoch, reason in found}
 
 
-async def _load(connection: AsyncConnection, targets: Iterable[Target]) -> dict[Target, Ledger]:
-    by_kind: dict[str, list[str]] = {}
-    for target in targets:
-        by_kind.setdefault(target.kind.value, []).append(target.id)
+async def _load(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, Ledger]:
+    synced: dict[Target, dict[str, str]] = {target: {} for target in targets}
+    collections = sa.select(_COLLECTIONS).where(any_target(_COLLECTIONS.c, targets))
+    for row in await connection.execute(collections):
+        synced[Target.parse(row.target_kind, row.target_id)][row.resource] = row.synced_epoch
     ledgers: dict[Target, Ledger] = {}
-    for kind, ids in by_kind.items():
-        wanted = {"kind": kind, "ids": ids}
-        synced: dict[str, dict[str, str]] = {name: {} for name in ids}
-        for found in await connection.execute(_SELECT_COLLECTIONS, wanted):
-            synced[found.target_id][found.resource] = found.synced_epoch
-        for found in await connection.execute(_SELECT_EPOCHS, wanted):
-            target = Target.parse(kind, found.target_id)
-            ledgers[target] = Ledger.from_row(target, found, synced[found.target_id])
+    for row in await connection.execute(sa.select(_EPOCHS).where(any_target(_EPOCHS.c, targets))):
+        target = Target.parse(row.target_kind, row.target_id)
+        ledgers[target] = Ledger.from_row(target, row, synced[target])
     return ledgers

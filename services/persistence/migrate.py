@@ -43,7 +43,7 @@ async def upgrade(url: str) -> tuple[str, str]:
     Raises RevisionError when a newer version has been here, DatabaseUnavailable.
     """
     async with Database(url) as db:
-        db.require_folder()
+        db.require_file()
         async with db.write() as session:
             connection = await session.connection()
             before = await connection.run_sync(current)
@@ -57,7 +57,7 @@ async def upgrade(url: str) -> tuple[str, str]:
 
 async def check_revision(db: Database) -> None:
     """Raises RevisionError unless this version can use the database as it is."""
-    db.require_folder()
+    db.require_file()
     async with db.read() as session:
         connection = await session.connection()
         revision = await connection.run_sync(current)

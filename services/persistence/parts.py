@@ -9,6 +9,7 @@ from schemas.frames import Part
 from schemas.ids import Target
 from services.persistence import tables
 from services.persistence.rows import Key
+from services.persistence.targets import is_target
 
 MAX_PARTS = 64
 """Parts of one object: far more than the largest object of the API server needs."""
@@ -46,6 +47,4 @@ async def take(connection: AsyncConnection, key: Key, part: Part, body: bytes) -
 
 async def forget(connection: AsyncConnection, target: Target) -> None:
     """Drop the slices of an agent: its new epoch sends everything again."""
-    await connection.execute(
-        sa.delete(_PART).where(_PART.c.target_kind == target.kind.value, _PART.c.target_id == target.id)
-    )
+    await connection.execute(sa.delete(_PART).where(is_target(_PART.c, target)))

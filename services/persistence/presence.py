@@ -5,25 +5,29 @@ time of its last beat is the present as the broker sees it: an outage of the bro
 stops the clock instead of alarming for every agent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from schemas.ids import Target
-from schemas.presence import Heartbeat
+from schemas.presence import Collection, CollectionState, Heartbeat
 from services.persistence import cursors, tables
 from services.persistence.dialects import upsert
 from services.persistence.engine import Database
+from services.persistence.targets import is_target
 from services.runtime.bus.cursor import Cursor
 
 CLOCK = "master"
 """The name of the one clock in `tables.Clock`."""
 MISSED_BEATS = 3
 """Beats of the master that may be missing before its clock counts as interrupted."""
+_NOT_AWAITED = (CollectionState.FORBIDDEN, CollectionState.ABSENT, CollectionState.OFF)
+"""States of a resource that last until somebody changes rights, definitions or settings."""
 
 
 class AgentState(StrEnum):
@@ -108,3 +112,15 @@ def advance(clock: tuple[datetime, datetime] | None, beats: Sequence[Beat]) -> t
             since = beat.time
         latest = max(latest, beat.time)
     return latest, since
+
+
+def cannot_collect(collection: Iterable[Collection]) -> frozenset[str]:
+    """The resources that an agent says it cannot collect: their rows are not awaited."""
+    return frozenset(item.resource for item in collection if item.state in _NOT_AWAITED)
+
+
+async def not_collected(connection: AsyncConnection, target: Target) -> frozenset[str]:
+    """What an agent's last heartbeat says it cannot collect."""
+    model = tables.Agent
+    heartbeat = await connection.scalar(sa.select(col(model.heartbeat)).where(is_target(model, target)))
+    return cannot_collect(Heartbeat.model_validate_json(heartbeat).collection) if heartbeat else frozenset()

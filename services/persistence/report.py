@@ -25,6 +25,8 @@ class Judged:
     """`digest`: whether it did."""
     previous_instance: str = ""
     """`begin`: the instance the epoch before came from, when it was another one."""
+    silence: float = 0.0
+    """Seconds, by the stream's clock, since the current epoch's last frame."""
 
 
 @dataclass(slots=True)

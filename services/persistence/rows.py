@@ -112,7 +112,8 @@ def _read(kind: Kind | None, body: bytes) -> tuple[CommonMeta, Tally, dict[str, 
     try:
         obj = kind.decode(body) if kind else GenericObject.decode(body)
         name = kind.kind if kind else getattr(obj, "kind", "")
-        meta, tally, shown = common_meta(name, obj), obj.tally(), summary(name, obj)
+        meta, tally = common_meta(name, obj), obj.tally()
+        shown = summary(meta, obj)
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UnreadableError(str(error)) from error
     if tally.desired not in _INT64 or tally.ready not in _INT64:

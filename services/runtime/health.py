@@ -6,7 +6,7 @@ its restarts add to the outage. What it waits for is told by readiness, check by
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
@@ -14,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from services.runtime import logs
 from services.runtime.errors import UserError
 from services.runtime.listen import Listen, free_listen
+from services.runtime.tasks import cancelled
 
 __all__ = ["Check", "Health", "free_listen"]
 
@@ -45,6 +46,16 @@ class Health:
         """The checks that are not well, with the reason of each."""
         return {name: why for name, check in self._checks.items() if (why := check()) is not None}
 
+    def text(self, *, verbose: bool) -> str:
+        """The answer of `/readyz`: what is not well, with `verbose` what is, and the verdict."""
+        failing = self.failing()
+        lines = [
+            f"[-] {name}: {failing[name]}" if name in failing else f"[+] {name} ok"
+            for name in self._checks
+            if name in failing or verbose
+        ]
+        return "\n".join([*lines, f"{self.service} is not ready" if failing else "ok"]) + "\n"
+
     @asynccontextmanager
     async def serve(self, listen: str, was_set: bool = False, *, name: str = "metrics") -> AsyncIterator[str]:
         """Serve on `listen` (`host:port`, loopback only); the address it got. See `free_listen`.
@@ -71,9 +82,7 @@ class Health:
             _log.info("health and metrics are served", service=self.service, address=str(bound))
             yield str(bound)
         finally:
-            ticker.cancel()
-            with suppress(asyncio.CancelledError):
-                await ticker
+            await cancelled(ticker)
             await runner.cleanup()
 
     async def _tick(self) -> None:
@@ -92,14 +101,8 @@ class Health:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        failing = self.failing()
-        lines = [
-            f"[-] {name}: {failing[name]}" if name in failing else f"[+] {name} ok"
-            for name in self._checks
-            if name in failing or "verbose" in request.query
-        ]
-        lines.append(f"{self.service} is not ready" if failing else "ok")
-        return web.Response(status=503 if failing else 200, text="\n".join(lines) + "\n")
+        status = 503 if self.failing() else 200
+        return web.Response(status=status, text=self.text(verbose="verbose" in request.query))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 from services.runtime import logs
 from services.runtime.backoff import Backoff
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 
 _log = logs.get_logger(__name__)
 
@@ -61,7 +61,8 @@ class Service:
     def supervise(self, name: str, factory: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run `factory()` for as long as the service lives; when it ends or fails it is started again.
 
-        A UserError is not retried: it ends the service. `name` labels `atlhyper_task_restarts_total`.
+        A UserError ends the service, unless its exit code is EXIT_TEMPORARY. `name` labels
+        `atlhyper_task_restarts_total`.
         """
         task = asyncio.create_task(self._keep_running(name, factory), name=name)
         self._tasks.append(task)
@@ -88,8 +89,10 @@ class Service:
                 await factory()
                 _log.error("task ended on its own", task=name)
             except UserError as error:
-                self.fatal(error)
-                return
+                if error.exit_code != EXIT_TEMPORARY:
+                    self.fatal(error)
+                    return
+                _log.warning("task failed", task=name, reason=str(error))
             except asyncio.CancelledError:
                 if own is None or own.cancelling():
                     raise
@@ -114,7 +117,7 @@ class Service:
             if not done:
                 _log.error("task did not end in time", task=task.get_name())
             elif not task.cancelled() and (error := task.exception()) is not None:
-                _log.error("task failed while stopping", task=task.get_name(), error=error)
+                _log.error("task failed while stopping", task=task.get_name(), reason=error)
 
     def _stop_by_signal(self, number: signal.Signals) -> None:
         _log.info("stopping", service=self.name, signal=number.name)

@@ -12,20 +12,6 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor
 
-# Names of fields that several modules write; each is the same word everywhere.
-TARGET: Final = "target"
-SUBJECT: Final = "subject"
-STREAM: Final = "stream"
-SEQUENCE: Final = "sequence"
-EPOCH: Final = "epoch"
-EVENT_ID: Final = "event_id"
-EVENT_TYPE: Final = "event_type"
-CORRELATION_ID: Final = "correlationid"
-SHARD: Final = "shard"
-TASK: Final = "task"
-REASON: Final = "reason"
-SECONDS: Final = "seconds"
-
 MASK: Final = "***"
 
 _SECRET_NAME = re.compile(r"password|passwd|secret|token|seed|authorization|private_key", re.IGNORECASE)

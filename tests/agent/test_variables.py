@@ -56,11 +56,11 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
     async with run_agent(
         AGENT_KUBECONFIG=str(control_plane.kubeconfig),
         AGENT_NAMESPACES=namespace,
-        AGENT_RESOURCES="priorityclasses.v1.scheduling.k8s.io",
+        AGENT_RESOURCES="priorityclasses.v1.scheduling.k8s.io,serviceaccounts.v1,widgets.v1.example.com",
         AGENT_SECRETS="off",
         AGENT_READ_ONLY="false",
     ) as heard:
-        await heard.until(lambda h: len(h.synced()) == len(KINDS) - 2 + 1)
+        await heard.until(lambda h: len(h.synced()) == len(KINDS) - 2 + 2)
         beat = await heard.until(lambda h: h.heartbeats[-1].collection and h.heartbeats[-1])
     scope = heard.phases(Phase.BEGIN)[0].scope
     assert scope.namespaces == [namespace]
@@ -70,8 +70,11 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
     assert ("", "system-node-critical") in heard.objects("priorityclasses.scheduling.k8s.io")
     assert "secrets" not in scope.resources
     assert not heard.objects("secrets")
-    off = {item.resource: (item.state, item.reason) for item in beat.collection}["secrets"]
-    assert off == (CollectionState.OFF, "AGENT_SECRETS is off")
+    assert (namespace, "default") in heard.objects("serviceaccounts")
+    told = {item.resource: (item.state, item.reason) for item in beat.collection}
+    assert told["secrets"] == (CollectionState.OFF, "AGENT_SECRETS is off")
+    assert told["widgets.v1.example.com"][0] == CollectionState.ABSENT
+    assert "404" in told["widgets.v1.example.com"][1]
     assert beat.read_only is False
 
 
@@ -142,10 +145,13 @@ async def test_timeout_http_client(run_agent: RunAgent, own_control_plane: Contr
             async with run_agent(
                 AGENT_KUBECONFIG=str(own_control_plane.kubeconfig), AGENT_TIMEOUT_HTTP_CLIENT="1s"
             ) as heard:
-                await heard.until(lambda h: h.heartbeats)
+                await heard.until(lambda h: h.frames)
     finally:
         own_control_plane.send_signal("kube-apiserver", signal.SIGCONT)
     assert time.monotonic() - started < 10
+    health = heard.heartbeats[-1].health
+    assert not health.healthy
+    assert "sent nothing for 1 s" in health.last_error
 
 
 class RecordingClient:

@@ -19,7 +19,6 @@ from schemas.kubernetes.base import KubeObject, ObjectMeta
 from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
 from schemas.presence import Collection, Health, Heartbeat
 from services.api.app import create_app
-from services.api.controllers.health import BusHealth
 from services.api.server import bind, serve
 from services.persistence import events, migrate, presence
 from services.persistence.engine import Database
@@ -28,6 +27,7 @@ from services.persistence.events import ObservedEvent
 from services.persistence.presence import Beat, Sign
 from services.persistence.state import FrameApplier
 from services.runtime.bus.consumer import Cursor
+from services.runtime.health import Health as Readiness
 
 CREATED = datetime(2026, 11, 21, 6, tzinfo=UTC)
 """When the streams were made."""
@@ -105,8 +105,9 @@ class Fleet:
         *,
         epoch: str = "",
         time: datetime = NOW,
+        last_error: str = "",
     ) -> None:
-        """A heartbeat: per resource, state and reason."""
+        """A heartbeat: per resource, state and reason; with `last_error` of an agent that is not healthy."""
         body = Heartbeat(
             version="0.1.0",
             instance=f"instance-{cluster}",
@@ -114,7 +115,7 @@ class Fleet:
             epoch=epoch,
             interval=15,
             capabilities=["observe:pods"],
-            health=Health(healthy=True, status="running", start_time=NOW),
+            health=Health(healthy=not last_error, status="running", last_error=last_error, start_time=NOW),
             collection=[
                 Collection(resource=resource, state=state, reason=reason)
                 for resource, (state, reason) in (collection or {}).items()
@@ -193,7 +194,10 @@ def bus_state() -> Bus:
 @pytest.fixture
 def app(fleet: Fleet, bus_state: Bus) -> ASGIApp:
     """The API on the database of `fleet`."""
-    return create_app(fleet.database, BusHealth(bus_state.check))
+    readiness = Readiness("api")
+    readiness.check("database", lambda: None)
+    readiness.check("bus", bus_state.check)
+    return create_app(fleet.database, readiness)
 
 
 @pytest.fixture

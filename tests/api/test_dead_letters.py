@@ -47,7 +47,7 @@ async def publish(master: Bus, number: int) -> None:
 
 @asynccontextmanager
 async def keeping(bus: Bus, database: Database) -> AsyncIterator[None]:
-    task = asyncio.create_task(DeadLetterKeeper(bus, database).run())
+    task = asyncio.create_task(DeadLetterKeeper(bus, database).consumer.run())
     yield
     task.cancel()
     await asyncio.wait([task], timeout=5)

@@ -1,14 +1,25 @@
 """Liveness, readiness, metrics and the access log."""
 
+import asyncio
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
 
-from services.persistence import queries
-from services.persistence.errors import DatabaseUnavailable
+from schemas import topology
+from services.api.app import create_app
+from services.persistence import probe
+from services.persistence.engine import Database
+from services.persistence.probe import DatabaseProbe
+from services.runtime.bus.client import connect
+from services.runtime.health import Health
+from services.runtime.tasks import cancelled
 from tests.api.fixtures import Bus, Fleet
 from tests.api.test_problems import assert_problem
+from tests.api.test_serving import environment, process
+from tests.bus.fixtures import RunningBroker
+from tests.waiting import until
 
 
 async def test_alive_and_ready(api: httpx.AsyncClient) -> None:
@@ -31,17 +42,44 @@ async def test_without_the_bus_it_is_not_ready_but_answers(
 
 
 async def test_without_the_database_it_is_not_ready_but_alive(
-    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart would not bring the database back, so liveness does not look at it."""
+    """A restart would not bring the database back, so liveness does not look at it; it heals by itself."""
+    monkeypatch.setattr(probe, "INTERVAL", 0.05)
+    away = tmp_path / "away"
+    async with Database(f"sqlite+aiosqlite:///{away / 'x.db'}") as database:
+        watch, health = DatabaseProbe(database), Health("api")
+        health.check("database", watch.health)
+        watching = asyncio.create_task(watch.run())
+        transport = httpx.ASGITransport(create_app(fleet.database, health))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+            await until(watch.health)
+            body = assert_problem(await api.get("/readyz"), 503, "not-ready")
+            assert body["detail"] == f"database: database {away / 'x.db'}: it cannot be opened"
+            assert (await api.get("/livez")).status_code == 200
+            away.mkdir()
+            await until(lambda: watch.health() is None)
+            assert (await api.get("/readyz")).text == "ok\n"
+        await cancelled(watching)
 
-    async def away(*_: object) -> None:
-        raise DatabaseUnavailable("database x: locked")
 
-    monkeypatch.setattr(queries, "ping", away)
-    body = assert_problem(await api.get("/readyz"), 503, "not-ready")
-    assert body["detail"] == "database: database x: locked"
-    assert (await api.get("/livez")).status_code == 200
+async def test_readiness_sees_that_dead_letters_are_not_kept(
+    own_broker: RunningBroker, database_url: str
+) -> None:
+    """A stream that is gone leaves database and bus well; the check of its consumer says what to do."""
+    async with connect(own_broker.settings(), "operator", name="test") as operator:
+        await operator.api(f"$JS.API.STREAM.DELETE.{topology.DEAD_LETTERS.name}")
+    variables = environment(own_broker, database_url, API_LISTEN="127.0.0.1:0")
+    async with (
+        process(**variables) as (_, lines),
+        httpx.AsyncClient(base_url=str(lines[-1]["address"])) as client,
+    ):
+
+        async def told() -> bool:
+            answer = await client.get("/readyz")
+            return answer.status_code == 503 and answer.json()["detail"].startswith("dead letters: no stream")
+
+        await until(told)
 
 
 async def test_metrics_count_by_route_and_not_by_path(fleet: Fleet, api: httpx.AsyncClient) -> None:

@@ -110,6 +110,17 @@ async def test_every_path_answers_as_documented(fleet: Fleet, api: httpx.AsyncCl
             assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_the_events_of_a_cluster_are_as_documented(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """The list of `events` holds Events where every other resource has rows."""
+    await fleet.state("prod-eu", {"events": []})
+    await fleet.event("prod-eu", "e1")
+    content = DOCUMENT["paths"]["/api/v1/clusters/{id}/{resource}"]["get"]["responses"]["200"]["content"]
+    for query in ("", "?view=full"):
+        answer = (await api.get(f"/api/v1/clusters/prod-eu/events{query}")).json()
+        _validator(content["application/json"]["schema"]).validate(answer)
+        assert answer["items"][0]["reason"] == "BackOff"
+
+
 def _fill(path: str, values: dict[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path)
 

@@ -1,12 +1,17 @@
 """Every refusal is an RFC 9457 problem that names what is wrong and what to do."""
 
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
 
+from services.api import problems
+from services.api.app import create_app
 from services.persistence import queries
+from services.persistence.engine import Database
 from services.persistence.errors import DatabaseUnavailable
+from services.runtime.health import Health
 from tests.api.fixtures import Fleet
 
 _PODS = "/api/v1/clusters/prod-eu/pods"
@@ -30,6 +35,8 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
         (f"{_PODS}?limit=0", "limit", ">= 1"),
         (f"{_PODS}?limit=10001", "limit", "<= 10000"),
         (f"{_PODS}?limit=many", "limit", "int"),
+        (f"{_PODS}?limit=1e3", "limit", "'1e3' is not an integer"),
+        (f"{_PODS}?limit=-1", "limit", ">= 1"),
         (f"{_PODS}?limit=", "limit", "int"),
         (f"{_PODS}?limit=1&limit=2", "limit", "more than once"),
         (f"{_PODS}?view=all", "view", "is not one of summary, full"),
@@ -48,6 +55,10 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
         ("/api/v1/events?since=yesterday", "since", "date"),
         ("/api/v1/events?since=2026-11-21T08:00:00", "since", "time zone"),
         ("/api/v1/events?until=2026-11-21T08:00:00", "until", "time zone"),
+        ("/api/v1/events?since=9999-12-31T23:59:59-14:00", "since", "years"),
+        ("/api/v1/events?since=0001-01-01T00:00:00%2B14:00", "since", "years"),
+        ("/api/v1/events?until=9999-12-31T23:59:59-14:00", "until", "years"),
+        ("/api/v1/events?until=0001-01-01T00:00:00%2B14:00", "until", "years"),
         ("/api/v1/events?cluster=a,,b", "cluster", "a-z, 0-9 and '-'"),
         ("/api/v1/events?continue=%F0%9F%98%80", "continue", "not one that was given out"),
         ("/api/v1/dead-letters?continue=x", "continue", "not one that was given out"),
@@ -92,6 +103,7 @@ async def test_a_continue_of_another_query_is_refused(fleet: Fleet, api: httpx.A
         ("/api/v1/clusters/prod-eu/events/shop/x", "unknown-object", "/api/v1/events/prod-eu/"),
         ("/api/v1/events/prod-eu/none", "unknown-object", "/api/v1/events?cluster=prod-eu"),
         ("/api/v1/events/staging/none", "unknown-agent", "prod-eu"),
+        ("/api/v1/events?cluster=prod-eu,staging", "unknown-agent", "prod-eu"),
         ("/api/v1/dead-letters/none", "unknown-object", "/api/v1/dead-letters"),
     ],
 )
@@ -130,14 +142,24 @@ async def test_options_names_the_methods(api: httpx.AsyncClient) -> None:
     assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:8080", "127.0.0.1.evil.example", "evil@127.0.0.1"),
+        *("127.0.0.1:99999999", "127.0.0.1:x", "[::1", "::1", ""),
+    ],
+)
 async def test_a_foreign_host_name_is_refused(api: httpx.AsyncClient, host: str) -> None:
-    """A page whose name was made to resolve to this machine reads nothing (DNS rebinding)."""
+    """A page whose name was made to resolve to this machine reads nothing (DNS rebinding).
+
+    What is no host at all is refused as well; where there is no such path, it says so.
+    """
     answer = await api.get("/api/v1/clusters", headers={"Host": host})
     assert_problem(answer, 400, "invalid-request")
+    assert_problem(await api.get("/nothing", headers={"Host": host}), 404, "unknown-path")
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:9", "[::1]:8080"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:9", "[::1]:8080"])
 async def test_local_names_are_served(api: httpx.AsyncClient, host: str) -> None:
     """A tunnel may end on any local name and port."""
     assert (await api.get("/api/v1/clusters", headers={"Host": host})).status_code == 200
@@ -167,10 +189,25 @@ async def test_a_database_that_is_away_is_not_our_fault(
     """503 with `Retry-After`: the same request may succeed later."""
 
     async def away(*_: object) -> None:
-        raise DatabaseUnavailable("database /somewhere/private: locked")
+        raise DatabaseUnavailable("database /srv/a.db: another process holds it")
 
     monkeypatch.setattr(queries, "list_agents", away)
     answer = await api.get("/api/v1/clusters")
-    assert_problem(answer, 503, "database-unavailable")
+    body = assert_problem(answer, 503, "database-unavailable")
+    assert (body["detail"], body["next"]) == (
+        "database /srv/a.db: another process holds it",
+        problems.UNAVAILABLE.next,
+    )
     assert answer.headers["retry-after"] == "5"
-    assert "/somewhere/private" not in answer.text
+
+
+async def test_a_damaged_database_is_called_so(tmp_path: Path) -> None:
+    """What is wrong and what to do, in the words for the person who runs it."""
+    file = tmp_path / "letter.db"
+    file.write_text("this is a letter, not a database\n" * 100)
+    async with Database(f"sqlite+aiosqlite:///{file}") as database:
+        transport = httpx.ASGITransport(create_app(database, Health("api")))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+            body = assert_problem(await api.get("/api/v1/clusters"), 503, "database-unavailable")
+    assert body["detail"] == f"database {file}: the file is not a database"
+    assert body["next"] == "restore it from a backup or name another file"

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from services.api.app import create_app, run
-from services.api.controllers.health import BusHealth
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
 from services.runtime.errors import UserError
+from services.runtime.health import Health
 from services.runtime.settings import SettingsError, load
 from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker
@@ -90,7 +90,7 @@ async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> N
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
-        inner = create_app(fleet.database, BusHealth(lambda: None))
+        inner = create_app(fleet.database, Health("api"))
 
         async def slow(scope, receive, send):  # type: ignore[no-untyped-def]
             if scope["type"] == "http":
@@ -204,7 +204,7 @@ async def test_a_kept_connection_answers_at_once(fleet: Fleet, served: httpx.Asy
 )
 async def test_only_named_origins_may_read_it_in_a_browser(fleet: Fleet, origin: str, allowed: bool) -> None:
     """API_CORS_ORIGINS lists who; nobody else gets the header."""
-    app = create_app(fleet.database, BusHealth(lambda: None), ["https://console.example"])
+    app = create_app(fleet.database, Health("api"), ["https://console.example"])
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         serving = asyncio.create_task(serve(app, listener))
         host, port = listener.getsockname()

@@ -1,7 +1,5 @@
 """Messages for the tests of the bus, and what several of them need."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from schemas import registry, subjects
@@ -22,13 +20,6 @@ def frame(target: Target, sequence: int, epoch: str = "e") -> Envelope:
     """An empty data frame of that agent."""
     body = Frame(epoch=epoch, sequence=sequence, phase=Phase.DATA)
     return registry.FRAME_PUBLISHED.envelope(body, source=subjects.agent_source(target), epoch=epoch)
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 class MemoryCursors:

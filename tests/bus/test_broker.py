@@ -20,8 +20,9 @@ from services.runtime.bus.client import connect
 from services.runtime.errors import UserError
 from services.runtime.settings import BusSettings
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
-from tests.bus.messages import frame, heartbeat, until
+from tests.bus.messages import frame, heartbeat
 from tests.bus.test_topology import make_certificate
+from tests.waiting import until
 
 A, B = AGENTS
 
@@ -155,8 +156,10 @@ async def test_it_is_supervised(own_broker: RunningBroker) -> None:
     await asyncio.sleep(0.05)
     pid = own_broker.broker.pid
     assert pid is not None
+    with (own_broker.home / "nats/nats-server.log").open("a") as log:
+        log.write("[1] 2026/11/21 08:00:00 [ERR] Publish Violation - something else\n")
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(BrokerExited):
+    with pytest.raises(BrokerExited, match=r"^nats-server was ended by SIGKILL$"):  # not its log's last error
         await asyncio.wait_for(task, 5)
     task = asyncio.create_task(own_broker.broker.run())
     await until(lambda: own_broker.broker.pid not in (None, pid))

@@ -31,7 +31,8 @@ from services.runtime.bus.consumer import (
 from services.runtime.bus.delivery import Rejected
 from services.runtime.bus.pull import Pull
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
-from tests.bus.messages import MemoryCursors, frame, heartbeat, until
+from tests.bus.messages import MemoryCursors, frame, heartbeat
+from tests.waiting import until
 
 A, B = AGENTS
 

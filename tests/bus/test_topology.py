@@ -36,7 +36,7 @@ async def test_apply_is_idempotent(own_broker: RunningBroker, bus: Connect) -> N
     assert await topology.apply(operator) == []
     states = await topology.show(operator)
     assert [state.name for state in states] == sorted(stream.name for stream in data.STREAMS)
-    assert sum(state.max_bytes for state in states) <= data.LIMITS.max_file
+    assert sum(state.max_bytes for state in states) <= data.MAX_FILE_STORE
 
 
 async def test_every_stream_is_plain(own_broker: RunningBroker, bus: Connect) -> None:

@@ -1,6 +1,6 @@
 """Mistakes that people make, as rows: a command, its environment, and what the two lines have to say.
 
-`{folder}`, `{home}`, `{taken}` and `{broker}` in a text are things of the row's `World`.
+`{folder}`, `{home}`, `{taken}`, `{broker}` and `{credential}` in a text are things of the row's `World`.
 """
 
 import sqlite3
@@ -12,6 +12,7 @@ import yaml
 
 from schemas.ids import SHARDS, kubernetes
 from services.runtime.bus import credentials
+from services.runtime.errors import EXIT_TEMPORARY
 from services.runtime.settings import EXIT_CONFIG
 from tests.cli.command import run
 
@@ -28,6 +29,8 @@ class World:
     taken: str
     """An address that another process listens on."""
     broker: str = ""
+    credential: Path | None = None
+    """With which that broker knows the agent `a`."""
     kubeconfig: Path | None = None
     """Of the real control plane, as its administrator."""
 
@@ -44,7 +47,7 @@ class World:
         return path
 
     def fill(self, text: str) -> str:
-        return text.format(folder=self.folder, home=self.home, taken=self.taken, broker=self.broker)
+        return text.format(**vars(self), home=self.home)
 
 
 Prepare = Callable[[World], object]
@@ -141,7 +144,8 @@ def not_a_database(world: World) -> None:
 AGENT = "agent kubernetes"
 ROWS = [
     # the command line
-    Row("unknown command", "gett", "No such command 'gett'", "atlhyper -h", code=2),
+    Row("unknown command", "zzz", "No such command 'zzz'", "atlhyper -h", code=2),
+    Row("mistyped command", "gte", "No such command 'gte'", "Did you mean 'get'?", code=2),
     Row("unknown option", "get pods --al", "No such option", "-h", code=2),
     Row(
         "no API",
@@ -272,6 +276,21 @@ ROWS = [
         prepare=kubeconfig,
     ),
     Row(
+        "broker port in use, where a control plane would be started",
+        "up",
+        "NATS_LISTEN: {taken} is in use",
+        "NATS_LISTEN",
+        env={"NATS_LISTEN": "{taken}", "KUBECONFIG": ""},
+    ),
+    Row(
+        "one port for two",
+        "up",
+        "API_LISTEN: 127.0.0.1:4567 is in use",
+        "set API_LISTEN",
+        env={"API_LISTEN": "127.0.0.1:4567", "NATS_LISTEN": "127.0.0.1:4567"},
+        prepare=kubeconfig,
+    ),
+    Row(
         "broker for everybody",
         "up",
         "NATS_LISTEN: 0.0.0.0:4222 is open to other machines",
@@ -293,6 +312,7 @@ ROWS = [
         "bus show",
         f"no connection to the broker at nats://{NOBODY}",
         "NATS_URL",
+        code=EXIT_TEMPORARY,
         env={"NATS_URL": f"nats://{NOBODY}"},
         prepare=issued("operator", "reader"),
     ),
@@ -300,6 +320,22 @@ ROWS = [
         "no credential",
         "bus apply",
         "no credential at {home}/nats/credentials/operator.nk",
+        "NATS_CREDENTIALS",
+        code=4,
+    ),
+    Row(
+        "no broker, for the agent",
+        AGENT,
+        f"no connection to the broker at nats://{NOBODY}",
+        "NATS_URL",
+        code=EXIT_TEMPORARY,
+        env={"AGENT_MASTER_URL": f"nats://{NOBODY}"},
+        prepare=issued("kubernetes_default-cluster"),
+    ),
+    Row(
+        "no credential, for the agent",
+        AGENT,
+        "no credential at {home}/nats/credentials/kubernetes_default-cluster.nk",
         "NATS_CREDENTIALS",
         code=4,
     ),
@@ -335,6 +371,7 @@ ROWS = [
         "db upgrade",
         "the file is not a database",
         "restore it",
+        code=EXIT_TEMPORARY,
         prepare=not_a_database,
     ),
     Row(
@@ -342,17 +379,10 @@ ROWS = [
         "db upgrade",
         "database /proc/nowhere/a.db",
         "DATABASE_URL",
+        code=EXIT_TEMPORARY,
         env={"DATABASE_URL": "sqlite+aiosqlite:////proc/nowhere/a.db"},
     ),
     # the cluster
-    Row(
-        "kubeconfig that is not there",
-        AGENT,
-        "kubeconfig /nowhere does not exist",
-        "AGENT_KUBECONFIG",
-        code=EXIT_CONFIG,
-        env={"AGENT_KUBECONFIG": "/nowhere"},
-    ),
     Row(
         "kubeconfig is not YAML",
         "up",
@@ -392,26 +422,10 @@ ROWS = [
         env={"KUBECONFIG": "{folder}/kubeconfig"},
         prepare=lambda world: kubeconfig(world, context=""),
     ),
-    Row(
-        "context that is not there, for the agent",
-        AGENT,
-        "can't be used",
-        "AGENT_KUBECONFIG",
-        code=EXIT_CONFIG,
-        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
-        prepare=lambda world: kubeconfig(world, context="elsewhere"),
-    ),
-    Row(
-        "API server that is not there",
-        AGENT,
-        f"{NOBODY}",
-        "kubectl",
-        code=EXIT_CONFIG,
-        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
-        prepare=kubeconfig,
-    ),
 ]
 
+AS_A = {"NATS_URL": "{broker}", "NATS_CREDENTIALS": "{credential}", "AGENT_CLUSTER_ID": "a"}
+"""The environment of an agent that the broker knows."""
 WITH_A_BROKER = [
     Row(
         "credential the broker does not know",
@@ -421,6 +435,41 @@ WITH_A_BROKER = [
         code=4,
         env={"NATS_URL": "{broker}"},
         prepare=credential_of_another_broker,
+    ),
+    Row(
+        "credential the broker does not know, for the agent",
+        AGENT,
+        "does not know the credential of user 'kubernetes_a'",
+        "atlhyper bus credentials",
+        code=4,
+        env={"NATS_URL": "{broker}", "AGENT_CLUSTER_ID": "a"},
+        prepare=issued("kubernetes_a"),
+    ),
+    Row(
+        "kubeconfig that is not there",
+        AGENT,
+        "kubeconfig /nowhere does not exist",
+        "AGENT_KUBECONFIG",
+        code=EXIT_CONFIG,
+        env=AS_A | {"AGENT_KUBECONFIG": "/nowhere"},
+    ),
+    Row(
+        "context that is not there, for the agent",
+        AGENT,
+        "can't be used",
+        "AGENT_KUBECONFIG",
+        code=EXIT_CONFIG,
+        env=AS_A | {"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=lambda world: kubeconfig(world, context="elsewhere"),
+    ),
+    Row(
+        "API server that is not there",
+        AGENT,
+        f"{NOBODY}",
+        "kubectl",
+        code=EXIT_TEMPORARY,
+        env=AS_A | {"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        prepare=kubeconfig,
     ),
 ]
 
@@ -506,7 +555,7 @@ WITH_A_CLUSTER = [
         "401",
         "kubectl get namespaces",
         code=EXIT_CONFIG,
-        env={"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
+        env=AS_A | {"AGENT_KUBECONFIG": "{folder}/kubeconfig"},
         prepare=wrong_token,
     ),
 ]

@@ -41,6 +41,12 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield World(tmp_path, taken=f"127.0.0.1:{taken.getsockname()[1]}")
 
 
+def meet(world: World, broker: RunningBroker) -> None:
+    """The broker, and the credential with which it knows the agent `a`."""
+    world.broker = broker.url
+    world.credential = broker.home / "nats" / "credentials" / "kubernetes_a.nk"
+
+
 def check(row: Row, world: World) -> None:
     row.prepare(world)
     env = {name: world.fill(value) for name, value in row.env.items()}
@@ -62,6 +68,8 @@ def check(row: Row, world: World) -> None:
     assert len(errors) == len(advice) == 1, told
     assert world.fill(row.says) in errors[0]
     assert row.advises in advice[0]
+    if row.command == "up":  # refused before anything was started
+        assert told.splitlines() == [*errors, *advice]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -72,14 +80,17 @@ def test_a_mistake_is_told_in_one_line(row: Row, world: World) -> None:
 
 @pytest.mark.parametrize("row", WITH_A_BROKER, ids=lambda row: row.name)
 def test_with_a_real_broker(row: Row, world: World, broker: RunningBroker) -> None:
-    """The same, where a running nats-server is the one that refuses."""
-    world.broker = broker.url
+    """The same, where a nats-server runs."""
+    meet(world, broker)
     check(row, world)
 
 
 @pytest.mark.parametrize("row", WITH_A_CLUSTER, ids=lambda row: row.name)
-def test_with_a_real_api_server(row: Row, world: World, control_plane: ControlPlane) -> None:
+def test_with_a_real_api_server(
+    row: Row, world: World, broker: RunningBroker, control_plane: ControlPlane
+) -> None:
     """The same, where a running kube-apiserver is the one that refuses."""
+    meet(world, broker)
     world.kubeconfig = control_plane.kubeconfig
     check(row, world)
 
@@ -106,11 +117,28 @@ def as_user(system: System, user: str, do: Callable[[nats.NATS], Awaitable[objec
     asyncio.run(connected())
 
 
+_EVENT = """
+apiVersion: v1
+kind: Event
+metadata: {{name: {name}, namespace: {namespace}}}
+involvedObject: {{kind: Pod, namespace: {namespace}, name: none}}
+reason: {reason}
+type: Normal
+"""
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("row", WITH_THE_SYSTEM, ids=lambda row: row.name)
-def test_with_the_whole_system(row: Row, system: System, tmp_path: Path) -> None:
-    """The same, where everything runs; nothing is lost, and what is advised mends it."""
-    before = len(system.rows("events"))
+def test_with_the_whole_system(
+    row: Row, system: System, tmp_path: Path, control_plane: ControlPlane, namespace: str
+) -> None:
+    """The same, where everything runs; what happens meanwhile is not lost, and what is advised mends it."""
+
+    def reported(reason: str) -> list[object]:
+        """Have an Event of this reason happen in the cluster; its rows in the API, once there are any."""
+        event = _EVENT.format(reason=reason, name=reason.lower(), namespace=namespace)
+        control_plane.kubectl("create", "-f", "-", stdin=event)
+        return system.until(lambda: system.get("/events", namespace=namespace, reason=reason)["items"])
 
     async def shorten(client: nats.NATS) -> None:
         config = stream_config(EVENTS) | {"max_age": 3600 * 10**9}
@@ -118,7 +146,9 @@ def test_with_the_whole_system(row: Row, system: System, tmp_path: Path) -> None
         assert b"error" not in answer.data
 
     as_user(system, "operator", shorten)
-    variables = {"ATLHYPER_HOME": str(system.home), "NATS_URL": system.state["nats"]}
+    variables = {"ATLHYPER_HOME": str(system.home)}  # where the broker is, they know from the running `up`
+    assert EVENTS.name in run("bus", "show", folder=tmp_path, variables=variables).stdout
+    meanwhile = reported("Meanwhile")
     done = run(*row.command.split(), folder=tmp_path, variables=variables)
     lines = done.stdout.splitlines()
     found = [number for number, line in enumerate(lines) if line.startswith("fail") and row.says in line]
@@ -127,7 +157,8 @@ def test_with_the_whole_system(row: Row, system: System, tmp_path: Path) -> None
     assert run("bus", "apply", "--dry-run", folder=tmp_path, variables=variables).returncode == 1
     assert run("bus", "apply", folder=tmp_path, variables=variables).returncode == 0
     assert run("bus", "apply", "--dry-run", folder=tmp_path, variables=variables).returncode == 0
-    assert len(system.rows("events")) >= before
+    assert len(reported("Afterwards")) == 1
+    assert system.get("/events", namespace=namespace, reason="Meanwhile")["items"] == meanwhile
 
 
 @pytest.mark.timeout(180)

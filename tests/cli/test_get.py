@@ -116,6 +116,26 @@ async def test_names(atlhyper: Run) -> None:
 
 
 @pytest.mark.usefixtures("two_clusters")
+async def test_several_resources(atlhyper: Run) -> None:
+    """As kubectl: a table each, a blank line between, names with their kind; empty ones are left out."""
+    result = await atlhyper("get", "deploy,po,no", "--cluster", "eu")
+    assert (result.exit_code, result.stderr) == (0, "")
+    blocks = [words(block) for block in result.stdout.split("\n\n")]
+    assert [block[0][0] for block in blocks] == ["NAME"] * 3
+    names = [row[0] for block in blocks for row in block[1:]]
+    assert names == ["deployment.apps/web", "pod/web-0", "pod/web-1", "node/n1"]
+    named = (await atlhyper("get", "deploy,po,no", "--cluster", "eu", "-o", "name")).stdout
+    assert named.splitlines() == names
+    whole = json.loads((await atlhyper("get", "deploy,po,no", "--cluster", "eu", "-o", "json")).stdout)
+    assert [item["object"]["metadata"]["name"] for item in whole["items"]] == ["web", "web-0", "web-1", "n1"]
+    partly = (await atlhyper("get", "deploy,po,no", "-n", "data", "--cluster", "eu", "-o", "name")).stdout
+    assert partly.splitlines() == ["pod/db-0", "node/n1"]
+    none = await atlhyper("get", "deploy,po", "-n", "empty", "--cluster", "eu")
+    assert (none.exit_code, none.stdout) == (0, "")
+    assert none.stderr.count("No resources found in empty namespace.") == 1
+
+
+@pytest.mark.usefixtures("two_clusters")
 async def test_a_cluster_scoped_resource_needs_no_namespace(atlhyper: Run) -> None:
     """Nodes are found without -A and have no namespace column."""
     header, row = words((await atlhyper("get", "no", "--cluster", "eu")).stdout)
@@ -157,6 +177,8 @@ async def test_lists_are_whole_whatever_the_size_of_a_page(
         (("get", "pods", "web-0", "-A"), 2, "-n instead of -A"),
         (("get", "pods", "-o", "xml"), 2, "xml"),
         (("get",), 2, "RESOURCE"),
+        (("get", ","), 2, "RESOURCE"),
+        (("get", "pods,gadgets", "--cluster", "eu"), 3, "known resources: configmaps"),
         (("get", "pods", "--cluster", "EU"), 2, "a-z, 0-9"),
         (("get", "cluster", "nowhere"), 3, "known clusters: eu, us"),
         (("agents", "nowhere"), 3, "known agents: eu, us"),
@@ -260,6 +282,20 @@ async def test_agents_show_their_problems(fleet: Fleet, atlhyper: Run) -> None:
     assert "secrets forbidden (may not list)" in (await atlhyper("agents", "-o", "wide")).stdout
     assert (await atlhyper("get", "clusters", "-o", "name")).stdout == "kubernetes/eu\nkubernetes/us\n"
     assert json.loads((await atlhyper("agents", "us", "-o", "json")).stdout)["id"] == "us"
+
+
+@pytest.mark.usefixtures("two_clusters")
+async def test_an_unhealthy_agent_says_why(fleet: Fleet, atlhyper: Run) -> None:
+    """What it says of itself is a problem, unless its resources have said it already."""
+    collection = {"secrets": ("forbidden", "may not list")}
+    for second, error, told in (
+        (1, "secrets: may not list", "secrets forbidden"),
+        (2, "the API server answers 401", "secrets forbidden; the API server answers 401"),
+        (3, "", "secrets forbidden"),
+    ):
+        time = NOW + timedelta(seconds=second)
+        await fleet.heartbeat("us", collection, last_error=error, time=time)
+        assert (await atlhyper("agents", "us")).stdout.splitlines()[1].endswith(f"  {told}")
 
 
 async def test_an_empty_fleet(atlhyper: Run) -> None:

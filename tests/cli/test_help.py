@@ -61,6 +61,12 @@ def test_help_has_every_variable(command: str, model: str, tmp_path: Path) -> No
         assert variable.description, f"{variable.names[0]} is not described"
 
 
+def test_the_master_promises_no_more_than_it_does(tmp_path: Path) -> None:
+    """One runs; nobody is told that a second one takes over."""
+    told = " ".join(run("master", "--help", folder=tmp_path).stdout.split())
+    assert "Exactly one runs" in told
+
+
 def test_help_is_quick(tmp_path: Path) -> None:
     """150 ms on an idle machine; the best of five must be below three times that on a busy one."""
     best = min(_seconds("--help", tmp_path) for _ in range(5))

@@ -11,8 +11,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.cli import system
+from services.cli.attach import Attachment
 from services.cli.cluster.control_plane import ControlPlane
+from services.cli.plan import Plan
+from services.cli.supervisor import Child
+from services.runtime.bus.broker import BrokerSettings
+from services.runtime.errors import UserError
+from services.runtime.settings import EXIT_CONFIG
 from tests.cli.command import ATLHYPER, environment, run
+from tests.cli.mistakes import World, wrong_token
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -87,7 +95,8 @@ def _alive(pid: int) -> bool:
 
 @pytest.fixture
 def up(tmp_path: Path, control_plane: ControlPlane) -> Iterator[Up]:
-    """Attached to the shared control plane, as an administrator's kubeconfig would."""
+    """Attached to the shared control plane, as an administrator's kubeconfig would, in a folder for all."""
+    (tmp_path / "home").mkdir(mode=0o755)
     started = Up(tmp_path, {**_ANY_PORT, "KUBECONFIG": str(control_plane.kubeconfig)})
     yield started
     started.kill()
@@ -106,6 +115,8 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
 
     listed = run("get", "namespaces", "-o", "name", folder=up.folder, variables=up.variables)
     assert f"namespace/{namespace}" in listed.stdout, listed.stderr
+    database = {path.name: path.stat().st_mode & 0o777 for path in (up.folder / "home").glob("atlhyper.db*")}
+    assert database == dict.fromkeys(("atlhyper.db", "atlhyper.db-shm", "atlhyper.db-wal"), 0o600)
     doctor = run("doctor", folder=up.folder, variables=up.variables)
     assert doctor.returncode == 0, doctor.stdout
     assert [line.split()[:2] for line in doctor.stdout.splitlines()] == [
@@ -118,6 +129,7 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
     os.kill(processes["api"], signal.SIGKILL)
     os.kill(processes["broker"], signal.SIGKILL)
     up.until(lambda: "(signal SIGKILL), starts again" in up.text)
+    up.until(lambda: "nats-server was ended by SIGKILL; starts again" in up.text)
     up.until(lambda: " again\n" in up.text and _answers(up))
     control_plane.kubectl("create", "configmap", "after", "--namespace", namespace)
     up.until(lambda: "configmap/after" in _get(up, "configmaps", "-n", namespace, "-o", "name"))
@@ -173,24 +185,64 @@ def test_a_second_ctrl_c_kills(up: Up) -> None:
 
 def test_a_service_that_cannot_start_ends_it(tmp_path: Path, control_plane: ControlPlane) -> None:
     """A wrong setting of a child is told in the child's words, instead of being tried for ever."""
-    kubeconfig = tmp_path / "kubeconfig"
-    text = control_plane.kubeconfig.read_text()
-    address = text.split("server: ")[1].split()[0] if "server: " in text else ""
-    kubeconfig.write_text(text.replace(address, "https://127.0.0.1:1") if address else _point_away(text))
+    kubeconfig = wrong_token(World(tmp_path, taken="", kubeconfig=control_plane.kubeconfig))
     started = Up(tmp_path, {**_ANY_PORT, "KUBECONFIG": str(kubeconfig)})
     try:
-        assert started.process.wait(60) == 78, started.text
+        assert started.process.wait(60) == EXIT_CONFIG, started.text
     finally:
         started.kill()
     error = next(line for line in started.text.splitlines() if line.startswith("error: "))
     assert error.startswith("error: agent: ")
-    assert "127.0.0.1:1" in error
+    assert "401" in error
 
 
-def _point_away(text: str) -> str:
-    document = json.loads(text)
-    document["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
-    return json.dumps(document)
+async def test_a_service_that_is_denied_something_ends_it(tmp_path: Path) -> None:
+    """As final as a wrong setting, with the exit code of its own."""
+    child = Child("agent", ["agent", "kubernetes"], environment(tmp_path), tmp_path / "log", print)
+    with pytest.raises(UserError, match="agent: no credential at ") as caught:
+        await child.keep_running()
+    assert (caught.value.exit_code, "NATS_CREDENTIALS" in caught.value.next_step) == (4, True)
+
+
+def test_an_api_server_that_comes_later(tmp_path: Path, own_control_plane: ControlPlane) -> None:
+    """That it is away is told once, in the agent's words; it is tried until it is there."""
+    own_control_plane.stop_component("kube-apiserver")
+    started = Up(tmp_path, {**_ANY_PORT, "KUBECONFIG": str(own_control_plane.kubeconfig)})
+    log = tmp_path / "home" / "logs" / "agent.log"
+    try:
+        started.until(lambda: "can't be reached" in started.text)
+        started.until(lambda: log.read_text().count("\nerror: ") >= 2)
+        own_control_plane.start_component("kube-apiserver")
+        started.ready()
+        assert started.stop() == 0
+    finally:
+        started.kill()
+    assert started.text.count("Connect call failed") == 1
+    assert "exit code" not in started.text
+
+
+async def test_a_stop_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error without words of its own has a reason all the same, and nothing is said to have stopped."""
+    monkeypatch.setattr(system, "CLUSTER_STOP_DEADLINE", 0.0)
+    plan = Plan(
+        home=tmp_path,
+        broker=BrokerSettings(home=tmp_path),
+        attachment=Attachment("", "local", "local"),
+        read_only=True,
+        api_listen="",
+        master_metrics="",
+        agent_metrics="",
+    )
+    told: list[tuple[str, str]] = []
+    whole = system.System(plan, lambda who, what: told.append((who, what)))
+    await whole._guard(tmp_path / "cluster")
+    whole._on_signal()
+    await whole.run()
+    assert told[0] == ("up", "stopping; a second Ctrl-C kills")
+    failure = "could not be stopped: not ended after 0s; `make cluster-status` shows what runs"
+    assert told[1:] == [("cluster", failure)]
+    monkeypatch.undo()
+    await dict(whole._stops)["cluster"]()  # it does end
 
 
 def _answers(up: Up) -> bool:

@@ -92,7 +92,9 @@ def test_data_and_address_outlive_down(home: Path) -> None:
 @pytest.mark.cluster
 async def test_ensure_up_brings_the_demo(home: Path) -> None:
     """`ensure_up` returns a kubeconfig that works, with an object of each kind we show behind it."""
-    kubeconfig = await ensure_up(home)
+    said: list[str] = []
+    kubeconfig = await ensure_up(home, said.append)
+    assert said == []  # nothing was built, and what to do next is for the caller to say
     control_plane = ControlPlane(home / "cluster")
     assert kubeconfig == control_plane.kubeconfig
     kinds = (
@@ -111,6 +113,16 @@ async def test_ensure_up_brings_the_demo(home: Path) -> None:
     control_plane.kubectl("-n", "demo", "rollout", "status", "--timeout=30s", "statefulset/database")
     restarts = "-o=jsonpath={.items[0].status.containerStatuses[0].restartCount}"
     eventually(lambda: int(control_plane.kubectl("-n", "demo", "get", "pod", "-l=app=payments", restarts)))
+
+
+async def test_ensure_up_raises_the_helpers_own_error(home: Path) -> None:
+    """The cause is in the exception, what was said before it goes to `report`."""
+    home.mkdir()
+    (home / "cluster").write_text("in the way")
+    said: list[str] = []
+    with pytest.raises(ControlPlaneError, match="File exists"):
+        await ensure_up(home, said.append)
+    assert said == []
 
 
 def test_a_cancelled_ensure_up_leaves_no_process(home: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from schemas import registry
+from schemas.kubernetes import KINDS
 from schemas.registry import EventType
 from services.cli.generate import ROOT, files, stale, write
 from services.cli.reference.contract import ASYNCAPI_FILE, asyncapi
@@ -44,6 +45,17 @@ def test_the_schema_describes_the_golden_message(event_type: EventType[Any]) -> 
     validator.validate(body)
     validator.validate({**body, "added_by_a_newer_sender": 1})
     assert not validator.is_valid([])
+
+
+def test_the_schema_of_a_whole_cluster() -> None:
+    """It is valid, has a list for each resource of KINDS, and refuses a snapshot without its version."""
+    schema = json.loads((ROOT / "schemas/json/ClusterSnapshot.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    head = {"cluster_id": "c1", "fetched_at": "2026-11-21T07:00:00Z"}
+    validator.validate({**head, "version": 1, **{resource: [] for resource in KINDS}})
+    assert not validator.is_valid(head)
+    assert all(not validator.is_valid({**head, "version": 1, resource: [3]}) for resource in KINDS)
 
 
 def test_asyncapi_has_every_type_and_no_loose_end() -> None:

@@ -1,7 +1,5 @@
 """An agent for the master's tests: publishes what it is told to, and hears what is said to it."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -70,10 +68,3 @@ class BusAgent:
             body, source=self.source_name, epoch="e1", sequence=sequence_text(sequence)
         )
         await self.bus.publish(subjects.event(self.source.target, "default", "Pod"), envelope)
-
-
-async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)

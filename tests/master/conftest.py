@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from services.persistence.engine import Database
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, Held, rows
+from tests.waiting import until
 
 
 class MasterProcess:
@@ -63,18 +64,13 @@ class Fleet:
         async with self.db.read() as session:
             return await queries.get_agent(session, target)
 
-    async def until(self, condition: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
-        async with asyncio.timeout(seconds):
-            while not await condition():
-                await asyncio.sleep(0.05)
-
     async def until_rows(self, source: FrameSource) -> None:
         """Until the rows are what the agent holds."""
 
         async def same() -> bool:
             return await self.rows(source.target) == source.held
 
-        await self.until(same)
+        await until(same)
 
 
 @pytest.fixture

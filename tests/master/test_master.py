@@ -16,9 +16,10 @@ from services.persistence.presence import AgentState
 from services.persistence.queries import EventFilter
 from services.runtime.bus.client import Bus
 from tests.bus.fixtures import Connect, RunningBroker
-from tests.master.agent import BusAgent, until
+from tests.master.agent import BusAgent
 from tests.master.conftest import Fleet, MasterProcess
 from tests.persistence.frames import FrameSource, body_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -51,7 +52,7 @@ async def test_state_heartbeats_and_events_become_rows(
         counts = await events_of(fleet)
         return bool(status and status.version == 5 and status.heartbeat and counts == {"u1": 4})
 
-    await fleet.until(complete)
+    await until(complete)
     status = await fleet.status(source.target)
     assert status is not None
     assert (status.state, status.in_sync, status.epoch) == (AgentState.LIVE, True, "e1")
@@ -124,7 +125,7 @@ async def test_event_that_cannot_be_a_row_is_set_aside(
     async def all_others() -> bool:
         return set(await events_of(fleet)) == {"u0", "u1", "u2", "u3", "u4", "u9"}
 
-    await fleet.until(all_others)
+    await until(all_others)
     assert await dead_letters(await bus("reader")) == 1
 
 
@@ -154,7 +155,7 @@ async def test_silent_agent_is_lost_by_the_master_s_beats(
             seen.append(status.state)
         return AgentState.LOST in seen
 
-    await fleet.until(lost)
+    await until(lost)
     assert seen == [AgentState.LIVE, AgentState.STALE, AgentState.LOST]
 
 
@@ -186,13 +187,13 @@ async def test_master_killed_at_any_moment_loses_nothing(
     async def counted() -> bool:
         return await events_of(fleet) == {f"u{number}": 10 for number in range(20)}
 
-    await fleet.until(counted)
+    await until(counted)
 
     async def digested() -> bool:
         status = await fleet.status(source.target)
         return bool(status and status.version == source.sequence)
 
-    await fleet.until(digested)
+    await until(digested)
     status = await fleet.status(source.target)
     assert status is not None
     assert (status.in_sync, status.resync_reason) == (True, "")
@@ -221,7 +222,7 @@ async def test_sigterm_ends_it_cleanly(master: MasterProcess, fleet: Fleet, agen
     async def some() -> bool:
         return len(await fleet.rows(source.target)) > 0
 
-    await fleet.until(some)
+    await until(some)
     started = time.monotonic()
     assert await master.stop() == 0
     assert time.monotonic() - started < 5
@@ -246,7 +247,7 @@ async def test_it_tells_how_it_is(master: MasterProcess, fleet: Fleet, agent: Bu
         async def three_frames() -> bool:
             return 'atlhyper_master_frames_total{verdict="applied"} 3.0' in await metrics()
 
-        await fleet.until(three_frames)
+        await until(three_frames)
         ready = await client.get("/readyz?verbose")
         assert ready.status_code == 200
         for name in ("bus", "database", "consumers", "lag"):
@@ -267,5 +268,5 @@ async def test_heartbeat_of_the_master_is_on_the_bus(
         )
         return dict(info["state"].get("subjects") or {})
 
-    await fleet.until(beats)
+    await until(beats)
     assert len(await beats()) == 1

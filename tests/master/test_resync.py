@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.master.resync import Resyncs, Superseding
+from services.runtime.tasks import cancelled
 from tests.bus.fixtures import Connect
-from tests.master.agent import BusAgent, until
+from tests.master.agent import BusAgent
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -16,9 +18,7 @@ async def resyncs(bus: Connect) -> AsyncIterator[Resyncs]:
     resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1)
     task = asyncio.create_task(resyncs.run())
     yield resyncs
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await cancelled(task)
 
 
 async def test_one_after_the_other(resyncs: Resyncs, agent: BusAgent, second_agent: BusAgent) -> None:
@@ -33,7 +33,7 @@ async def test_one_after_the_other(resyncs: Resyncs, agent: BusAgent, second_age
     asked = len(first.heard)
     await asyncio.sleep(0.4)
     assert (len(first.heard), second.heard) == (asked, [])
-    resyncs.in_sync(first.source.target)
+    resyncs.in_sync(first.source.target, "e2")
     await until(lambda: second.heard)
     assert second.heard[0] == ("resync", {"epoch": "f1", "reason": "gap"})
 
@@ -53,8 +53,18 @@ async def test_agent_that_does_not_answer_makes_room(
 async def test_in_sync_before_it_began_is_the_old_epoch_s(resyncs: Resyncs, agent: BusAgent) -> None:
     """Frames of the epoch that is of no use do not end the asking."""
     resyncs.want(agent.source.target, "e1", "digest disagrees")
-    resyncs.in_sync(agent.source.target)
+    resyncs.in_sync(agent.source.target, "e1")
     await until(lambda: len(agent.heard) >= 2)
+
+
+async def test_what_a_stray_epoch_lacks_is_not_asked_for_ever(resyncs: Resyncs, agent: BusAgent) -> None:
+    """A frame of an epoch nobody knows asks for a resync; the epoch that counts, being whole, ends that."""
+    resyncs.want(agent.source.target, "stray", "its begin was not seen")
+    await until(lambda: agent.heard)
+    resyncs.in_sync(agent.source.target, "e1")
+    asked = len(agent.heard)
+    await asyncio.sleep(0.5)
+    assert len(agent.heard) <= asked + 1
 
 
 async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
@@ -65,3 +75,10 @@ async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) 
     await until(lambda: agent.heard)
     await asyncio.sleep(0.2)
     assert agent.heard == [("superseded", {"epoch": "e1", "by": "e2"})]
+
+
+async def test_who_may_not_tell_goes_on(bus: Connect, agent: BusAgent) -> None:
+    """A refused message is logged and left: what it follows from is committed, and would be repeated."""
+    losers = Superseding(await bus("api"))
+    await losers.tell(agent.source.target, "e1", "e2")
+    assert agent.heard == []

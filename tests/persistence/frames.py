@@ -41,11 +41,13 @@ class Log:
 
     created: datetime = START
     sequence: int = 0
+    later: timedelta = timedelta()
+    """By how much the frames from now on are later than their numbers say."""
 
     def receive(self, target: Target, frame: Frame) -> ReceivedFrame:
         """Append a frame."""
         self.sequence += 1
-        time = self.created + timedelta(seconds=self.sequence)
+        time = self.created + timedelta(seconds=self.sequence) + self.later
         return ReceivedFrame(target, frame, Position(created=self.created, sequence=self.sequence, time=time))
 
     @property

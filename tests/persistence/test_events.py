@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import ContractError
 from schemas.kubernetes.event import KubernetesEvent
-from services.persistence import events, queries
+from services.persistence import events, queries, retention
 from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
 from services.persistence.events import ObservedEvent
@@ -202,7 +202,7 @@ async def test_filters_and_pages(db: Database) -> None:
 async def test_old_events_are_forgotten(db: Database) -> None:
     """What was last seen before the retention goes, in steps, and nothing else."""
     await events.store(db, [observed(f"u{number}", seconds=number) for number in range(1200)], Log().cursor)
-    assert await events.forget(db, timedelta(seconds=60), now=at(1160)) == 1100
+    assert await retention.forget(db, timedelta(seconds=60), now=at(1160)) == 1100
     assert len(await stored(db)) == 100
 
 

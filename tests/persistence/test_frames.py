@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -183,6 +184,25 @@ async def test_replay_of_the_log_is_no_news(stage: Stage) -> None:
     await stage.replay(again)
     report = await stage.replay(again)
     assert set(verdicts(report)) == {Verdict.REPEATED}
+
+
+async def test_a_store_that_was_set_back_is_no_replay(stage: Stage) -> None:
+    """Frames with numbers that were seen before but later times are news: the store lost the ones between."""
+    await stage.apply(*(stage.agent.put(f"p{number}") for number in range(5)))
+    stage.log.sequence -= 4
+    stage.log.later = timedelta(hours=1)
+    report = await stage.apply(stage.agent.begin("e9"), *stage.agent.all())
+    assert set(verdicts(report)) == {Verdict.APPLIED}
+    assert await stage.rows() == stage.agent.held
+
+
+async def test_how_long_the_winner_has_been_silent_is_told(stage: Stage) -> None:
+    """A superseded frame's report says since when the epoch that counts has said nothing."""
+    loser, stage.agent = stage.agent, FrameSource()
+    await stage.apply(stage.agent.begin("e2"), stage.agent.synced())
+    stage.log.later = timedelta(minutes=5)
+    [judged] = (await stage.apply(loser.digest())).frames
+    assert (judged.verdict, judged.silence > 299) == (Verdict.SUPERSEDED, True)
 
 
 async def test_newest_begin_wins_for_ever(stage: Stage) -> None:

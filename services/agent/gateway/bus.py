@@ -17,7 +17,7 @@ from services.agent.capability import Observed
 from services.agent.gateway.interfaces import Unavailable
 from services.runtime import logs
 from services.runtime.backoff import Backoff
-from services.runtime.bus.client import Bus, BusError
+from services.runtime.bus.client import Bus, BusError, MessageTooLarge
 
 _log = logs.get_logger(__name__)
 
@@ -32,6 +32,8 @@ class BusGateway:
         self._bus = bus
         self._target = target
         self._source = subjects.agent_source(target)
+        self.dropped = 0
+        """Events that no stream can take, since the agent started."""
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         envelope = registry.HEARTBEAT_SENT.envelope(heartbeat, source=self._source)
@@ -63,7 +65,15 @@ class BusGateway:
                     extensions={"epoch": epoch, "sequence": sequence_text(number)},
                 )
                 subject = subjects.event(self._target, observed.about.namespace, observed.about.name)
-                group.create_task(self._publish(subject, envelope))
+                group.create_task(self._publish_event(subject, envelope))
+
+    async def _publish_event(self, subject: str, envelope: Envelope) -> None:
+        """One event; one that is too large for the bus must not hold up those behind it."""
+        try:
+            await self._publish(subject, envelope)
+        except MessageTooLarge as error:
+            self.dropped += 1
+            _log.error("event left out", subject=subject, reason=str(error))
 
     async def _publish(self, subject: str, envelope: Envelope, *, compress: bool = False) -> None:
         """Repeat one message under its id until the stream has it; each new cause is told once."""
@@ -71,6 +81,8 @@ class BusGateway:
         while True:
             try:
                 await self._bus.publish(subject, envelope, compress=compress)
+            except MessageTooLarge:
+                raise  # it would be too large the next time as well
             except BusError as error:
                 if str(error) != told:
                     told = str(error)

@@ -22,7 +22,7 @@ class MasterGateway(Protocol):
         """One frame, repeated under one id until the bus has it."""
 
     async def publish_events(self, events: list[Observed], epoch: str, sequence: int) -> None:
-        """Observed events in order, numbered from `sequence` on, until the bus has all of them."""
+        """Observed events, numbered from `sequence` on, until the bus has all; in whatever order."""
 
     async def on_resync(self, handler: Callable[[str, str], Awaitable[None]]) -> None:
         """Call `handler(epoch, reason)` whenever the master asks for a resync."""

@@ -1,4 +1,4 @@
-"""Publishes observed events: one message per version, in order, never in frames."""
+"""Publishes observed events: one message per version, never in frames."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ class EventScheduler:
         self._capability = capability
         self._gateway = gateway
         self._flush_interval = flush_interval
-        self._ledger = Ledger()
+        self._ledger = Ledger(outlive=True)
         self._epoch = uuid7()
         self.published = 0
         """Events the bus has taken since the agent started; also the last sequence number."""

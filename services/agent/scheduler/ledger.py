@@ -13,8 +13,17 @@ from schemas.frames import ResourceDigest
 from schemas.snapshot import ClusterSummary
 from services.agent.capability import NOTHING, Key, Observed
 
-MAX_PENDING_BYTES = 2 * 1024 * 1024
+MAX_PENDING_BYTES = 1024 * 1024
 """Bodies waiting to be sent; beyond it `put` waits, and so does the source."""
+
+
+ITEM_BYTES = 256
+"""What an item takes beside its body and name: resource, namespace (63 at most), uid and punctuation."""
+
+
+def _after(resource: str, key: Key) -> tuple[str, Key]:
+    """A place in the queue for what is to come after the object's own."""
+    return f"{resource} gone", key
 
 
 class Sent(NamedTuple):
@@ -52,9 +61,11 @@ class Ledger:
     """A Sink of one epoch, emptied by the publisher with `take`.
 
     What `take` has handed out counts as sent: the publisher repeats it until the bus has it.
+    With `outlive` a deletion does not take back what waits to be sent: what was observed has happened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, outlive: bool = False) -> None:
+        self._outlive = outlive
         self._sent: dict[str, dict[Key, Sent]] = {}
         self._pending: dict[tuple[str, Key], Observed | Gone | Synced] = {}
         self._pending_bytes = 0
@@ -78,15 +89,18 @@ class Ledger:
             else:
                 known = None
             if known != (observed.uid, observed.hash):
-                self._enqueue(observed.resource, observed.key, observed)
+                self._pending.pop(_after(observed.resource, observed.key), None)
+                self._enqueue((observed.resource, observed.key), observed)
         await self._wait_for_room()
 
     async def delete(self, resource: str, keys: Iterable[Key]) -> None:
         for key in keys:
             sent = self._sent.get(resource, {}).get(key)
             waiting = self._pending.get((resource, key))
-            if sent:
-                self._enqueue(resource, key, Gone(resource, key, sent.uid))
+            if self._outlive and isinstance(waiting, Observed):
+                self._enqueue(_after(resource, key), Gone(resource, key, waiting.uid))
+            elif sent:
+                self._enqueue((resource, key), Gone(resource, key, sent.uid))
             elif isinstance(waiting, Observed):
                 self._pending_bytes -= len(waiting.body)
                 del self._pending[resource, key]
@@ -103,15 +117,15 @@ class Ledger:
     async def synced(self, resource: str) -> None:
         # No object has this key, so the mark keeps a place of its own in the queue.
         if resource not in self._complete:
-            self._enqueue(resource, NOTHING, Synced(resource))
+            self._enqueue((resource, NOTHING), Synced(resource))
 
-    def _enqueue(self, resource: str, key: Key, item: Observed | Gone | Synced) -> None:
-        before = self._pending.get((resource, key))
+    def _enqueue(self, place: tuple[str, Key], item: Observed | Gone | Synced) -> None:
+        before = self._pending.get(place)
         if isinstance(before, Observed):
             self._pending_bytes -= len(before.body)
         if isinstance(item, Observed):
             self._pending_bytes += len(item.body)
-        self._pending[resource, key] = item  # keeps the place of the change it replaces
+        self._pending[place] = item  # keeps the place of the change it replaces
         self._filled.set()
 
     async def _wait_for_room(self) -> None:
@@ -150,12 +164,13 @@ class Ledger:
                 continue
             if batch.synced:
                 break
-            cost = len(item.body) if isinstance(item, Observed) else 0
+            body = len(item.body) if isinstance(item, Observed) else 0
+            cost = body + ITEM_BYTES + len(item.key.name)
             if batch.changes and size + cost > max_bytes:
                 break
             size += cost
             del self._pending[place]
-            self._pending_bytes -= cost
+            self._pending_bytes -= body
             self._record(item)
             batch.changes.append(item)
         self._drained.set()

@@ -17,11 +17,7 @@ class DeadLetterKeeper:
         self._database = database
         position = AckPosition(topology.DEAD_LETTERS_DURABLE)
         stream = topology.DEAD_LETTERS
-        self._consumer = Consumer(bus, stream, stream.subjects, position, self._keep, service="api")
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        await self._consumer.run()
+        self.consumer = Consumer(bus, stream, stream.subjects, position, self._keep, service="api")
 
     async def _keep(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:  # noqa: ARG002
         received = [

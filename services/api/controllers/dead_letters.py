@@ -1,20 +1,16 @@
 """What somebody could not read, and why."""
 
-from datetime import datetime
 from typing import Annotated
 
-import msgspec
 from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
-from msgspec import Struct
 
 from services.api import examples, parameters, problems
 from services.api.examples import answer
 from services.api.models import DeadLetter, DeadLetterList, WholeDeadLetter, as_stored
 from services.persistence import queries
 from services.persistence.engine import Database
-from services.persistence.queries import BadContinue
 
 
 class DeadLetterController(Controller):
@@ -35,16 +31,12 @@ class DeadLetterController(Controller):
     ) -> DeadLetterList:
         """A page of dead letters without their payloads, the newest first."""
         async with database.read() as session:
-            try:
-                page = await queries.list_dead_letters(session, limit=limit, continue_=continue_ or "")
-                newest = await queries.list_dead_letters(session, limit=1)
-            except BadContinue as error:
-                raise parameters.bad_continue(str(error)) from error
+            page = await queries.list_dead_letters(session, limit=limit, continue_=continue_ or "")
         return DeadLetterList(
             items=[as_stored(item, DeadLetter) for item in page.items],
             continue_=page.continue_ or None,
             remaining=page.remaining,
-            as_of=max((_received_at(item) for item in newest.items), default=None),
+            as_of=page.as_of,
         )
 
     @get(
@@ -68,11 +60,3 @@ class DeadLetterController(Controller):
                 "see what there is: /api/v1/dead-letters",
             )
         return as_stored(row, WholeDeadLetter)
-
-
-class _Received(Struct):
-    received_at: datetime
-
-
-def _received_at(row: bytes) -> datetime:
-    return msgspec.json.decode(row, type=_Received).received_at

@@ -7,7 +7,7 @@ from litestar import Controller, get
 from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 
-from schemas.ids import AgentKind
+from schemas.ids import AgentKind, Target
 from services.api import examples, parameters, problems
 from services.api.examples import answer
 from services.api.lookup import find_agent
@@ -15,7 +15,7 @@ from services.api.models import Event, EventList, StoredEvent, as_stored, extend
 from services.api.parameters import text
 from services.persistence import queries
 from services.persistence.engine import Database
-from services.persistence.queries import BadContinue, EventFilter
+from services.persistence.queries import EventFilter
 
 
 class EventController(Controller):
@@ -26,7 +26,8 @@ class EventController(Controller):
 
     @get(
         summary="Kubernetes Events of the fleet",
-        responses=problems.responses() | answer(EventList, "A page of Events", examples.EVENTS),
+        responses=problems.responses(problems.UNKNOWN_AGENT)
+        | answer(EventList, "A page of Events", examples.EVENTS),
     )
     async def list_events(
         self,
@@ -58,10 +59,9 @@ class EventController(Controller):
             q=q,
         )
         async with database.read() as session:
-            try:
-                page = await queries.list_events(session, where, limit=limit, continue_=continue_ or "")
-            except BadContinue as error:
-                raise parameters.bad_continue(str(error)) from error
+            for known in dict.fromkeys(where.clusters or ()):
+                await find_agent(session, Target(AgentKind.KUBERNETES, known))
+            page = await queries.list_events(session, where, limit=limit, continue_=continue_ or "")
         return EventList(
             items=[as_stored(item, Event) for item in page.items],
             continue_=page.continue_ or None,

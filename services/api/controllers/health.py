@@ -1,8 +1,5 @@
 """`/livez`, `/readyz` and `/metrics` on the API's own address."""
 
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated
 
 from litestar import Controller, MediaType, Response, get
@@ -12,22 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.api import problems
 from services.api.problems import ProblemError
-from services.persistence import queries
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.runtime.health import Health
 
 _METRICS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """Litestar adds the character set itself."""
-DATABASE_TIMEOUT = 2.0
-"""Seconds that the database may take to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class BusHealth:
-    """Whether the bus is connected."""
-
-    check: Callable[[], str | None]
-    """None when it is, otherwise why not."""
 
 
 class HealthController(Controller):
@@ -48,32 +33,20 @@ class HealthController(Controller):
     )
     async def readyz(
         self,
-        database: NamedDependency[Database],
-        bus: NamedDependency[BusHealth],
+        health: NamedDependency[Health],
         verbose: Annotated[str | None, QueryParameter(description="Name the checks that are well.")] = None,
     ) -> str:
-        """`ok` when the database answers and the bus is connected; otherwise a problem names what is not.
+        """`ok` when the database answers, the bus is connected and dead letters are kept; otherwise a problem
+        names what is not.
 
         Without the bus the stored rows are still served.
         """
-        checks = {"database": await _database(database), "bus": bus.check()}
-        failing = [f"{name}: {why}" for name, why in checks.items() if why is not None]
-        if failing:
-            raise ProblemError(problems.NOT_READY, "; ".join(failing), problems.NOT_READY.next)
-        return "".join(f"[+] {name} ok\n" for name in checks if verbose is not None) + "ok\n"
+        if failing := health.failing():
+            detail = "; ".join(f"{name}: {why}" for name, why in failing.items())
+            raise ProblemError(problems.NOT_READY, detail, problems.NOT_READY.next)
+        return health.text(verbose=verbose is not None)
 
     @get("/metrics", summary="Metrics", media_type=MediaType.TEXT, responses=problems.responses())
     async def metrics(self) -> Response[bytes]:
         """Prometheus' text format."""
         return Response(generate_latest(), media_type=_METRICS)
-
-
-async def _database(database: Database) -> str | None:
-    try:
-        async with asyncio.timeout(DATABASE_TIMEOUT):
-            await queries.ping(database)
-    except DatabaseUnavailable as error:
-        return str(error)
-    except TimeoutError:
-        return f"no answer within {DATABASE_TIMEOUT:g}s"
-    return None

@@ -12,7 +12,7 @@ from services.api.lookup import find_agent, find_collection
 from services.api.models import ResourceList, Row, StoredObject, View, as_stored, extended
 from services.persistence import queries
 from services.persistence.engine import Database
-from services.persistence.queries import BadContinue, EventFilter, ResourceFilter
+from services.persistence.queries import EventFilter, ResourceFilter
 
 CLUSTER_SCOPED = "_"
 """The namespace in the path of an object that has none."""
@@ -49,25 +49,22 @@ class ResourceController(Controller):
         target = parameters.target(kind, id)
         async with database.read() as session:
             collection = find_collection(await find_agent(session, target), resource)
-            try:
-                if kind is AgentKind.KUBERNETES and resource == EVENT.resource:
-                    page = await queries.list_events(
-                        session,
-                        EventFilter(clusters=(id,), namespace=namespace),
-                        limit=limit,
-                        continue_=continue_ or "",
-                        full=view is View.FULL,
-                    )
-                else:
-                    page = await queries.list_resources(
-                        session,
-                        ResourceFilter(resource=resource, targets=(target,), namespace=namespace),
-                        limit=limit,
-                        continue_=continue_ or "",
-                        full=view is View.FULL,
-                    )
-            except BadContinue as error:
-                raise parameters.bad_continue(str(error)) from error
+            if kind is AgentKind.KUBERNETES and resource == EVENT.resource:
+                page = await queries.list_events(
+                    session,
+                    EventFilter(clusters=(id,), namespace=namespace),
+                    limit=limit,
+                    continue_=continue_ or "",
+                    full=view is View.FULL,
+                )
+            else:
+                page = await queries.list_resources(
+                    session,
+                    ResourceFilter(resource=resource, targets=(target,), namespace=namespace),
+                    limit=limit,
+                    continue_=continue_ or "",
+                    full=view is View.FULL,
+                )
         return ResourceList(
             items=[as_stored(item, Row) for item in page.items],
             continue_=page.continue_ or None,

@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     up = commands.add_parser("up", help="start it, leave it running, print the path of its kubeconfig")
     up.add_argument("--nodes", type=int, default=3, metavar="N", help="have at least N nodes (default: 3)")
     up.add_argument("--demo", action="store_true", help="create a demo workload in the namespace demo")
+    up.add_argument("--quiet", action="store_true", help="progress only, no example of what to do next")
     commands.add_parser("status", help="show each component; exit code 1 unless all are healthy")
     commands.add_parser("down", help="stop it; data and credentials stay")
     build = commands.add_parser("build", help="build the programs now and print where they are")
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         match options.command:
             case "up":
-                return _up(control_plane, options.nodes, options.demo)
+                return _up(control_plane, options.nodes, demo=options.demo, quiet=options.quiet)
             case "status":
                 return _status(control_plane)
             case "down":
@@ -73,16 +74,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _up(control_plane: ControlPlane, nodes: int, demo: bool) -> int:
+def _up(control_plane: ControlPlane, nodes: int, *, demo: bool, quiet: bool) -> int:
     control_plane.start()
     control_plane.add_nodes(nodes)
     if demo:
         control_plane.run_demo_workload()
-    _say("the local control plane is up; next, for example:")
-    _say(
-        f"  {shlex.quote(str(control_plane.kubectl_program))} "
-        f"--kubeconfig {shlex.quote(str(control_plane.kubeconfig))} get pods -A"
-    )
+    if not quiet:
+        _say("the local control plane is up; next, for example:")
+        _say(
+            f"  {shlex.quote(str(control_plane.kubectl_program))} "
+            f"--kubeconfig {shlex.quote(str(control_plane.kubeconfig))} get pods -A"
+        )
     print(control_plane.kubeconfig)
     return 0
 

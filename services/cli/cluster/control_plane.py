@@ -286,24 +286,35 @@ class ControlPlane:
                 certificate.unlink()
 
 
-async def ensure_up(home: Path) -> Path:
+async def ensure_up(home: Path, report: Report = report_on_stderr) -> Path:
     """Start the local control plane of `home` with three nodes and the demo workload; its kubeconfig.
 
-    A process of its own does it, as a first build takes minutes. Cancelling this ends that one, which takes
-    down what it had begun. Raises `ControlPlaneError`; the reason has been written to stderr.
+    A process of its own does it, as a first build takes minutes; what it says goes to `report`. Cancelling
+    this ends that one, which takes down what it had begun. Raises `ControlPlaneError` with its error.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.cli.cluster", "up", "--demo"),
+        *(sys.executable, "-P", "-m", "services.cli.cluster", "up", "--demo", "--quiet"),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "ATLHYPER_HOME": str(home)},
     )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    reason = "the local control plane did not start"
     try:
-        output, _ = await process.communicate()
+        async for line in process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            if text.startswith("error: "):
+                reason = text.removeprefix("error: ").rstrip(":")  # what follows one is a log
+            else:
+                report(text)
+        output = await process.stdout.read()
+        await process.wait()
     finally:
         if process.returncode is None:
             process.terminate()
             await process.wait()
     if process.returncode != 0:
-        raise ControlPlaneError("the local control plane did not start; see above")
+        raise ControlPlaneError(reason)
     return Path(last_line(output.decode()))

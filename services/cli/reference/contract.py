@@ -1,15 +1,17 @@
 """The contract for readers in other languages: JSON Schema per event type, and AsyncAPI 3 of the bus."""
 
 import json
-from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import yaml
 
 from schemas import registry, topology
 from schemas.envelope import EXTENSIONS, JSON
+from schemas.kubernetes.snapshot import ClusterSnapshot
 from schemas.registry import EventType
 from schemas.topology import Stream
+from services.runtime.version import VERSION
 
 ASYNCAPI_FILE = "docs/reference/asyncapi.yaml"
 
@@ -40,19 +42,21 @@ enums are open.
 
 
 def json_schema_files() -> dict[str, str]:
-    """`schemas/json/<type>.schema.json`: the body of each event type."""
+    """`schemas/json/<name>.schema.json`: the body of each event type, and a cluster as one document."""
+    schemas = {event_type.name: event_type.json_schema() for event_type in registry.ALL.values()}
+    schemas["ClusterSnapshot"] = msgspec.json.schema(ClusterSnapshot)
     return {
-        f"schemas/json/{event_type.name}.schema.json": json.dumps(
+        f"schemas/json/{name}.schema.json": json.dumps(
             {
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
-                "$id": f"urn:{event_type.name.replace('.', ':')}",
-                **event_type.json_schema(),
+                "$id": f"urn:io:atlhyper:{name.removeprefix('io.atlhyper.').replace('.', ':')}",
+                **schema,
             },
             indent=2,
             ensure_ascii=False,
         )
         + "\n"
-        for event_type in registry.ALL.values()
+        for name, schema in schemas.items()
     }
 
 
@@ -87,7 +91,7 @@ def asyncapi() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "AtlHyper bus",
-            "version": version("atlhyper"),
+            "version": VERSION,
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },

@@ -7,13 +7,11 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 
 - `list_resources(session, ResourceFilter, *, limit, continue_, full) -> Page`
 - `get_resource(session, target, resource, namespace, name) -> StoredObject | None`
-- `bodies(session, target, resource) -> AsyncIterator[list[bytes]]` for whole snapshots
 - `list_agents(session, kind) -> list[AgentStatus]`, `get_agent(session, target) -> AgentStatus | None`
 - `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
 - `clock(session) -> ClockReading | None`
 - `list_events(session, EventFilter, *, limit, continue_) -> Page`, newest first
 - `get_event(session, cluster_id, uid) -> bytes | None`
-- `ping(db)`: raises DatabaseUnavailable when the database cannot be read
 - `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
 
 Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"` is the list.
@@ -32,11 +30,9 @@ from services.persistence.queries.agents import (
 from services.persistence.queries.dead_letters import get_dead_letter, list_dead_letters
 from services.persistence.queries.events import EventFilter, get_event, list_events
 from services.persistence.queries.paging import BadContinue, Page
-from services.persistence.queries.ping import ping
 from services.persistence.queries.resources import (
     ResourceFilter,
     StoredObject,
-    bodies,
     get_resource,
     list_resources,
 )
@@ -50,7 +46,6 @@ __all__ = [
     "Page",
     "ResourceFilter",
     "StoredObject",
-    "bodies",
     "clock",
     "get_agent",
     "get_dead_letter",
@@ -60,6 +55,5 @@ __all__ = [
     "list_dead_letters",
     "list_events",
     "list_resources",
-    "ping",
     "summaries",
 ]

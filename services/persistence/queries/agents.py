@@ -15,8 +15,9 @@ from schemas.presence import Collection, CollectionState, Heartbeat
 from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
 from services.persistence import tables
 from services.persistence.engine import Session
-from services.persistence.presence import CLOCK, AgentState, agent_state
-from services.persistence.queries.paging import any_target, is_target
+from services.persistence.epochs import Ledger
+from services.persistence.presence import CLOCK, AgentState, agent_state, cannot_collect
+from services.persistence.targets import any_target, is_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class AgentStatus:
     as_of: datetime | None
     """None when nothing has been applied yet."""
     in_sync: bool
-    """No frame is missing and the last digest agreed."""
+    """All that the agent can collect is complete, no frame is missing and the last digest agreed."""
     resync_reason: str
     """Why a new epoch is wanted; empty when none is."""
     resync_since: datetime | None
@@ -151,6 +152,14 @@ def _status(
     target: Target, agent: Any, epoch: Any, collections: Sequence[Any], reading: ClockReading | None
 ) -> AgentStatus:
     heartbeat = Heartbeat.model_validate_json(agent.heartbeat) if agent else None
+    said = heartbeat.collection if heartbeat else []
+    ledger = None
+    if epoch:
+        ledger = Ledger.from_row(target, epoch, {row.resource: row.synced_epoch for row in collections})
+        ledger.not_collected = cannot_collect(said)
+    elsewhere = ""
+    if heartbeat and ledger and heartbeat.epoch not in ("", ledger.epoch):
+        elsewhere = "the agent that beats publishes in another epoch than the one that counts"
     state = AgentState.LOST
     if agent:
         now, since = (
@@ -162,14 +171,14 @@ def _status(
         state=state,
         heartbeat=heartbeat,
         last_seen=agent.last_seen if agent else None,
-        instance=epoch.instance if epoch else "",
-        epoch=epoch.epoch if epoch else "",
-        version=epoch.version if epoch else 0,
-        as_of=epoch.as_of if epoch else None,
-        in_sync=bool(epoch and epoch.sequence and not epoch.gap and epoch.digest_agrees is not False),
-        resync_reason=epoch.resync_reason if epoch else "",
-        resync_since=epoch.resync_since if epoch else None,
-        collection=_collection(heartbeat.collection if heartbeat else [], collections),
+        instance=ledger.instance if ledger else "",
+        epoch=ledger.epoch if ledger else "",
+        version=ledger.version if ledger else 0,
+        as_of=ledger.as_of if ledger else None,
+        in_sync=ledger is not None and ledger.in_sync and not elsewhere,
+        resync_reason=elsewhere or (ledger.resync_reason if ledger else ""),
+        resync_since=ledger.resync_since if ledger else None,
+        collection=_collection(said, collections),
     )
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from schemas.ids import kubernetes
 from services.persistence import tables
 from services.persistence.engine import Session
-from services.persistence.queries.paging import Page, item, newest_first, oldest
+from services.persistence.queries.paging import Page, item, oldest, page_of
 
 _EVENT = tables.table_of(tables.Event)
 
@@ -41,22 +41,17 @@ async def list_events(
 
     `full` adds the projection as `object`. Raises BadContinue.
     """
-    connection = await session.connection()
-    rows, next_page, remaining = await newest_first(
-        connection,
+    targets = None if where.clusters is None else [kubernetes(cluster) for cluster in where.clusters]
+    return await page_of(
+        session,
         [_EVENT.c.summary, *([_EVENT.c.body] if full else [])],
         [_EVENT.c.last_seen, _EVENT.c.cluster_id, _EVENT.c.uid],
         _conditions(where),
+        oldest(targets),
         query=where,
         limit=limit,
         continue_=continue_,
-    )
-    targets = None if where.clusters is None else [kubernetes(cluster) for cluster in where.clusters]
-    return Page(
-        items=[item(*row) for row in rows],
-        continue_=next_page,
-        remaining=remaining,
-        as_of=await connection.scalar(oldest(targets)),
+        down=True,
     )
 
 

@@ -2,21 +2,22 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from services.persistence import tables
+from services.persistence.engine import Session
+from services.persistence.targets import any_target
 from services.persistence.types import UTCDateTime
 
 COUNTED = 100_000
-"""Rows that are counted at most where counting must look at each."""
+"""Rows behind a page that are counted at most: counting looks at each."""
 
 
 class BadContinue(ValueError):
@@ -32,9 +33,10 @@ class Page:
     continue_: str
     """What to ask with for the next page; empty on the last."""
     remaining: int
-    """How many items follow this page; of Events and dead letters at most COUNTED are counted."""
+    """How many items follow this page, counted up to COUNTED."""
     as_of: datetime | None
-    """Of the agents asked about, the moment of which the oldest state is; None before there is any."""
+    """The moment of which the oldest state of the agents asked about is; of dead letters, when the newest was
+    stored. None before there is any."""
 
 
 def after(
@@ -78,56 +80,52 @@ def _read(text: str, column: sa.Column[Any]) -> sa.BindParameter[Any]:
     return sa.literal(time, column.type)
 
 
-async def newest_first(
-    connection: AsyncConnection,
+def item(summary: bytes, body: bytes | None = None) -> bytes:
+    """A row's JSON as stored; with `body` the projection is its field `object`."""
+    return summary if body is None else b'%b,"object":%b}' % (summary[:-1], body)
+
+
+async def page_of(
+    session: Session,
     shown: Sequence[sa.ColumnElement[Any]],
     order: Sequence[sa.Column[Any]],
     conditions: Sequence[sa.ColumnElement[bool]],
+    as_of: sa.Select[Any],
     *,
     query: object,
     limit: int,
     continue_: str,
-) -> tuple[list[tuple[Any, ...]], str, int]:
-    """The columns `shown` of a page in descending order; then `continue_` and `remaining` as in Page."""
-    page = sa.and_(*conditions, after(continue_, query, order, down=True))
-    descending = [column.desc() for column in order]
-    select = sa.select(*order, *shown).where(page).order_by(*descending).limit(limit + 1)
-    rows = [tuple(row) for row in await connection.execute(select)]
+    down: bool = False,
+    make: Callable[..., bytes] = item,
+) -> Page:
+    """A page in that order, `down` from the greatest; `make` turns the columns `shown` into an item.
+
+    `query` is whatever the next page must have in common. Raises BadContinue.
+    """
+    connection = await session.connection()
+    page = sa.and_(*conditions, after(continue_, query, order, down=down))
+    by = [column.desc() for column in order] if down else order
+    select = sa.select(*shown).where(page).order_by(*by).limit(limit + 1)
+    rows = (await connection.execute(select)).all()
     next_page, remaining = "", 0
     if len(rows) > limit:
         rows = rows[:limit]
-        next_page = token(query, rows[-1][: len(order)])
-        behind = sa.and_(*conditions, after(next_page, query, order, down=True))
+        # Asked for by itself: its columns in each of 5,000 rows would cost more.
+        last = sa.select(*order).where(page).order_by(*by).limit(1).offset(limit - 1)
+        next_page = token(query, (await connection.execute(last)).one())
+        behind = sa.and_(*conditions, after(next_page, query, order, down=down))
         some = sa.select(sa.literal(1)).select_from(order[0].table).where(behind).limit(COUNTED)
         remaining = await connection.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
-    return [row[len(order) :] for row in rows], next_page, remaining
-
-
-def is_target(columns: Any, target: Target) -> sa.ColumnElement[bool]:
-    """The condition that a row belongs to an agent."""
-    return sa.and_(columns.target_kind == target.kind.value, columns.target_id == target.id)
-
-
-def any_target(columns: Any, targets: Sequence[Target]) -> sa.ColumnElement[bool]:
-    """The condition that a row belongs to one of some agents."""
-    if len(targets) == 1:
-        return is_target(columns, targets[0])
-    ids: dict[str, list[str]] = {}
-    for target in targets:
-        ids.setdefault(target.kind.value, []).append(target.id)
-    return sa.or_(
-        sa.false(),
-        *(sa.and_(columns.target_kind == kind, columns.target_id.in_(some)) for kind, some in ids.items()),
+    return Page(
+        items=[make(*row) for row in rows],
+        continue_=next_page,
+        remaining=remaining,
+        as_of=await connection.scalar(as_of),
     )
 
 
-def oldest(targets: Sequence[Target] | None) -> Any:
+def oldest(targets: Sequence[Target] | None) -> sa.Select[Any]:
     """The `as_of` of an answer about those agents; None for all."""
-    columns = tables.table_of(tables.Epoch).c
+    columns: Any = tables.table_of(tables.Epoch).c
     query = sa.select(sa.func.min(columns.as_of))
     return query if targets is None else query.where(any_target(columns, targets))
-
-
-def item(summary: bytes, body: bytes | None = None) -> bytes:
-    """A row's JSON as stored; with `body` the projection is its field `object`."""
-    return summary if body is None else b'%b,"object":%b}' % (summary[:-1], body)

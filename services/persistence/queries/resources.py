@@ -1,6 +1,5 @@
-"""Objects: lists, one of them, all of them."""
+"""Objects: lists, and one of them."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,14 +9,14 @@ import sqlalchemy as sa
 from schemas.ids import Target
 from services.persistence import tables
 from services.persistence.engine import Session
-from services.persistence.queries.paging import Page, after, any_target, is_target, item, oldest, token
+from services.persistence.queries.paging import Page, oldest, page_of
+from services.persistence.targets import any_target, is_target
 
 _RESOURCE = tables.table_of(tables.Resource)
 _ORDER = [_RESOURCE.c[name] for name in ("target_kind", "target_id", "namespace", "name")]
 _SUMMARY: Any = sa.type_coerce(_RESOURCE.c.summary, sa.types.NullType())
 """As the driver reads it: the type would copy each value once more."""
 _BODY: Any = sa.type_coerce(_RESOURCE.c.body, sa.types.NullType())
-_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,6 @@ class ResourceFilter:
 class StoredObject:
     """One object."""
 
-    uid: str
     summary: bytes
     body: bytes
     """Its projection; `null` when its agent sent something that is no JSON."""
@@ -52,26 +50,17 @@ async def list_resources(
 
     An item is the row's summary; `full` adds the projection as `object`. Raises BadContinue.
     """
-    connection = await session.connection()
-    conditions = _conditions(where)
     # A column that has one value only is left out: SQLite would sort by it all the same.
     order = _ORDER[2:] if where.targets is not None and len(where.targets) == 1 else _ORDER
-    page = sa.and_(*conditions, after(continue_, where, order, down=False))
-    query = sa.select(_SUMMARY, *([_BODY] if full else [])).where(page).order_by(*order).limit(limit + 1)
-    rows = (await connection.execute(query)).all()
-    next_page, remaining = "", 0
-    if len(rows) > limit:
-        rows = rows[:limit]
-        last = sa.select(*order).where(page).order_by(*order).limit(1).offset(limit - 1)
-        next_page = token(where, (await connection.execute(last)).one())
-        behind = after(next_page, where, order, down=False)
-        count = sa.select(sa.func.count()).select_from(_RESOURCE).where(*conditions, behind)
-        remaining = await connection.scalar(count) or 0
-    return Page(
-        items=[item(*row) for row in rows],
-        continue_=next_page,
-        remaining=remaining,
-        as_of=await connection.scalar(oldest(where.targets)),
+    return await page_of(
+        session,
+        [_SUMMARY, *([_BODY] if full else [])],
+        order,
+        _conditions(where),
+        oldest(where.targets),
+        query=where,
+        limit=limit,
+        continue_=continue_,
     )
 
 
@@ -81,7 +70,7 @@ async def get_resource(
     """One object; the namespace is empty for a cluster-scoped one."""
     connection = await session.connection()
     found = await connection.execute(
-        sa.select(_RESOURCE.c.uid, _RESOURCE.c.summary, _RESOURCE.c.body, _RESOURCE.c.updated_at).where(
+        sa.select(_RESOURCE.c.summary, _RESOURCE.c.body, _RESOURCE.c.updated_at).where(
             _RESOURCE.c.resource == resource,
             is_target(_RESOURCE.c, target),
             _RESOURCE.c.namespace == namespace,
@@ -93,22 +82,6 @@ async def get_resource(
         return None
     as_of = await connection.scalar(oldest([target]))
     return StoredObject(**row._asdict(), as_of=as_of)
-
-
-async def bodies(session: Session, target: Target, resource: str) -> AsyncIterator[list[bytes]]:
-    """All projections of one resource of one agent, some at a time."""
-    order = [_RESOURCE.c.namespace, _RESOURCE.c.name]
-    query = (
-        sa.select(*order, _BODY)
-        .where(_RESOURCE.c.resource == resource, is_target(_RESOURCE.c, target))
-        .order_by(*order)
-        .limit(_CHUNK)
-    )
-    connection = await session.connection()
-    page = query
-    while rows := (await connection.execute(page)).all():
-        yield [row[2] for row in rows]
-        page = query.where(sa.tuple_(*order) > sa.tuple_(*(sa.literal(value) for value in rows[-1][:2])))
 
 
 def _conditions(where: ResourceFilter) -> list[sa.ColumnElement[bool]]:

@@ -93,6 +93,8 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._listen: Listen | None = None
+        self._log_start = 0
+        """Where the log of this start begins."""
         self._name = f"atlhyper-{secrets.token_hex(4)}"
 
     @property
@@ -115,14 +117,18 @@ class Broker:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    async def prepare(self) -> None:
+        """What may be refused before anything runs: the store, the address. Raises UserError."""
+        self._take_lock()
+        await self._stop_orphan()
+        self._listen = self._listen or self._choose_listen()
+
     async def start(self) -> None:
         """Start and wait until it listens. Started again, it keeps its port."""
         if self.pid is not None:
             return
-        self._take_lock()
         try:
-            await self._stop_orphan()
-            self._listen = self._listen or self._choose_listen()
+            await self.prepare()
             self._write_files()
             await self._launch()
         except BaseException:
@@ -137,7 +143,10 @@ class Broker:
         assert process is not None
         while process.poll() is None:  # noqa: ASYNC110 - a process has no event
             await asyncio.sleep(0.2)
-        raise BrokerExited(f"nats-server ended with {process.returncode}: {self._last_words(0)}")
+        code = process.returncode
+        if code < 0:  # it had no time to say why
+            raise BrokerExited(f"nats-server was ended by {signal.Signals(-code).name}")
+        raise BrokerExited(f"nats-server ended with {code}: {self._last_words()}")
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL after 10 s. Data stays."""
@@ -219,7 +228,7 @@ class Broker:
     async def _launch(self) -> None:
         assert self._listen is not None
         log_file = self._folder / "nats-server.log"
-        log_start = log_file.stat().st_size if log_file.exists() else 0
+        self._log_start = log_file.stat().st_size if log_file.exists() else 0
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - forking takes a millisecond
                 [str(binary()), "-c", str(self._folder / "server.conf")],
@@ -231,17 +240,17 @@ class Broker:
         deadline = time.monotonic() + START_DEADLINE
         while not await _answers(self._listen, self._name):
             if self._process.poll() is not None:
-                raise self._not_started(self._last_words(log_start))
+                raise self._not_started(self._last_words())
             if time.monotonic() > deadline:
                 raise self._not_started(f"not listening after {START_DEADLINE:g}s")
             await asyncio.sleep(0.05)
         _log.info("broker started", url=self.url, pid=self._process.pid)
 
-    def _last_words(self, log_start: int) -> str:
-        """The line of the log that says why it ended."""
+    def _last_words(self) -> str:
+        """The line of the log, since this start, that says why it ended."""
         try:
             with (self._folder / "nats-server.log").open("rb") as log:
-                log.seek(max(log_start, log.seek(0, os.SEEK_END) - 65536))
+                log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 65536))
                 lines = log.read().decode(errors="replace").splitlines()
         except OSError:
             return "no log"

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from services.runtime.bus.errors import (
     StreamMissing,
 )
 from services.runtime.bus.link import Callback, Link, NoResponders
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 from services.runtime.settings import BusSettings
 
 __all__ = [
@@ -53,8 +53,6 @@ STEADY = 10.0
 
 Handler = Callable[[str, Envelope], Awaitable[None]]
 """Called with the subject and the envelope."""
-Reject = Callable[[str, Mapping[str, str], bytes, str], Awaitable[None]]
-"""Called with subject, headers, payload and reason of a message that is no CloudEvent."""
 
 
 @dataclass(eq=False)
@@ -85,8 +83,6 @@ class Bus:
         self.url = settings.nats_url
         self.name = name
         self.last_error = ""
-        self.disconnected_at: float | None = time.time()
-        """Unix seconds since when there is no connection; None while there is one."""
         self._settings = settings
         self._link: Link | None = None
         self._up = asyncio.Event()
@@ -125,11 +121,15 @@ class Bus:
         Raises BusUnavailable (also when the message may have been stored: repeat it with the same id),
         StreamMissing, PermissionDenied, MessageTooLarge, ApiError (the stream refused it).
         """
-        headers, payload = binding.encode(envelope, compress=compress)
+        if compress:  # milliseconds of zlib, which lets go of the interpreter
+            headers, payload = await asyncio.to_thread(binding.encode, envelope, compress=True)
+        else:
+            headers, payload = binding.encode(envelope)
         headers["Nats-Msg-Id"] = message_id or envelope.id
         started = time.monotonic()
         try:
-            await asyncio.wait_for(self._in_flight.acquire(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._in_flight.acquire()
         except TimeoutError:
             raise BusUnavailable(f"{PUBLISHES_IN_FLIGHT} publishes wait for their acknowledgement") from None
         try:
@@ -152,26 +152,19 @@ class Bus:
         headers, payload = binding.encode(envelope)
         await self._connection().send(subject, payload, headers, timeout)
 
-    async def subscribe(
-        self, subject: str, handler: Handler, *, on_reject: Reject | None = None
-    ) -> Subscription:
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
         """Hear a subject over core NATS. Messages are handled one after the other, in a bounded queue.
 
-        A handler that raises is logged and the next message is taken. What is no CloudEvent goes to
-        `on_reject`. Without a connection it is made as soon as there is one. Raises PermissionDenied.
+        A handler that raises is logged and the next message is taken; what is no CloudEvent is counted and
+        logged. Without a connection it is made as soon as there is one. Raises PermissionDenied.
         """
 
         async def on_message(message: Msg) -> None:
-            headers = message.headers or {}
             try:
-                await handler(message.subject, binding.decode(headers, message.data))
+                await handler(message.subject, binding.decode(message.headers, message.data))
             except ContractError as error:
                 metrics.REJECTED.labels(user=self.user).inc()
                 _log.warning("message rejected", subject=message.subject, reason=str(error))
-                if on_reject is not None:
-                    await _logged(
-                        on_reject(message.subject, headers, message.data, str(error)), message.subject
-                    )
             except Exception:  # noqa: BLE001 - one message's trouble is not the next one's
                 _log.exception("handler failed", subject=message.subject)
 
@@ -229,17 +222,19 @@ class Bus:
         urls = [url.strip() for url in self.url.split(",")]
         link = await Link.open(urls, self.user, name=self.name, seed_file=seed_file, ca=self._settings.tls_ca)
         try:
-            for subscription in list(self._subscriptions):
-                try:
-                    subscription.live = await link.subscribe(subscription.subject, subscription.callback)
-                except PermissionDenied as error:
-                    _log.error("subscription refused", error=error)
+            tried: set[Subscription] = set()
+            while waiting := self._subscriptions - tried:  # some may be added meanwhile
+                for subscription in waiting:
+                    tried.add(subscription)
+                    try:
+                        subscription.live = await link.subscribe(subscription.subject, subscription.callback)
+                    except PermissionDenied as error:
+                        _log.error("subscription refused", error=error)
         except BaseException:
             await link.close()
             raise
         self._link = link
         self.last_error = ""
-        self.disconnected_at = None
         metrics.CONNECTED.labels(user=self.user).set(1)
         self._up.set()
         self._tell_subscriptions()
@@ -274,7 +269,6 @@ class Bus:
         self._link = None
         self._up.clear()
         self.last_error = link.cause
-        self.disconnected_at = time.time()
         metrics.CONNECTED.labels(user=self.user).set(0)
         _log.warning("connection to the broker lost", url=logs.mask(self.url), cause=link.cause)
         self._tell_subscriptions()
@@ -310,8 +304,9 @@ class Bus:
         """End the connection; every call in flight raises BusUnavailable. Never raises."""
         if self._keeper is not None:
             self._keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keeper
+            await asyncio.wait(
+                [self._keeper]
+            )  # not `await`: that would take our own cancellation for its end
         link, self._link = self._link, None
         self._up.clear()
         self.last_error = "closed"
@@ -351,13 +346,6 @@ def _answer(message: Msg) -> dict[str, Any]:
     return answer
 
 
-async def _logged(call: Awaitable[None], subject: str) -> None:
-    try:
-        await call
-    except Exception:  # noqa: BLE001 - one message's trouble is not the next one's
-        _log.exception("rejected message could not be reported", subject=subject)
-
-
 def _not_connected(url: str, user: str, cause: str) -> UserError:
     address = logs.mask(url)
     if "authorization violation" in cause.lower():
@@ -369,4 +357,5 @@ def _not_connected(url: str, user: str, cause: str) -> UserError:
     return UserError(
         f"no connection to the broker at {address}: {cause}",
         "start it with `atlhyper up`, or set NATS_URL to where it is",
+        EXIT_TEMPORARY,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas import ids, topology
-from schemas.topology import Stream, User
+from schemas.topology import Export, Stream, User
 
 _NANOSECONDS = 1_000_000_000
 
@@ -36,7 +36,7 @@ def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
         "deny_delete": True,
         "deny_purge": True,
         "allow_rollup_hdrs": False,
-        "allow_direct": stream.allow_direct,
+        "allow_direct": True,
         "mirror_direct": False,
         "sealed": False,
     }
@@ -67,8 +67,8 @@ def server_text(server: Server) -> str:
         "feature_flags { js_ack_fc_v2: false }",
         "jetstream {",
         f"  store_dir: {_quote(server.store)}",
-        f"  max_file_store: {topology.LIMITS.max_file}",
-        f"  max_memory_store: {topology.LIMITS.max_memory}",
+        f"  max_file_store: {topology.MAX_FILE_STORE}",
+        f"  max_memory_store: {topology.MAX_MEMORY_STORE}",
         "  sync_interval: always  # what is acknowledged survives a loss of power",
         "}",
     ]
@@ -85,40 +85,20 @@ def server_text(server: Server) -> str:
 
 def accounts_text(users: Iterable[tuple[User, str]]) -> str:
     """accounts.conf: the accounts, what crosses between them, and each user with its public nkey."""
-    by_account: dict[str, list[str]] = {topology.CORE: [], topology.EDGE: []}
+    by_account: dict[str, list[str]] = {topology.CORE: [], topology.EDGE: [], topology.READ: []}
     for user, key in users:
         by_account[user.account].append(_user_text(user, key))
-    limits = topology.LIMITS
-    service, stream = _quote(topology.EXPORTED_SERVICE), _quote(topology.EXPORTED_STREAM)
     return "\n".join(
         [
             "accounts {",
             "  # The broker's own account. Without users: nobody logs in there.",
             "  SYS {}",
             "  # Streams and services.",
-            f"  {topology.CORE} {{",
-            "    jetstream {",
-            f"      max_file: {limits.max_file}, max_memory: {limits.max_memory}",
-            f"      max_consumers: {limits.max_consumers}",
-            "    }",
-            "    exports: [",
-            f"      {{ service: {service}, accounts: [{topology.EDGE}] }}",
-            f"      {{ stream: {stream}, accounts: [{topology.EDGE}] }}",
-            "    ]",
-            "    users: [",
-            *by_account[topology.CORE],
-            "    ]",
-            "  }",
+            *_account_text(topology.CORE, by_account[topology.CORE], jetstream=True),
             "  # Agents. What they publish reaches CORE as a service, so that a reply never enters it again.",
-            f"  {topology.EDGE} {{",
-            "    imports: [",
-            f"      {{ service: {{ account: {topology.CORE}, subject: {service} }} }}",
-            f"      {{ stream: {{ account: {topology.CORE}, subject: {stream} }} }}",
-            "    ]",
-            "    users: [",
-            *by_account[topology.EDGE],
-            "    ]",
-            "  }",
+            *_account_text(topology.EDGE, by_account[topology.EDGE]),
+            "  # People and third parties. What they ask reaches CORE in the same way.",
+            *_account_text(topology.READ, by_account[topology.READ]),
             "}",
             "system_account: SYS",
             "",
@@ -126,14 +106,38 @@ def accounts_text(users: Iterable[tuple[User, str]]) -> str:
     )
 
 
+def _account_text(name: str, users: list[str], *, jetstream: bool = False) -> list[str]:
+    lines = [f"  {name} {{"]
+    if jetstream:
+        lines += [
+            "    jetstream {",
+            f"      max_file: {topology.MAX_FILE_STORE}, max_memory: {topology.MAX_MEMORY_STORE}",
+            f"      max_consumers: {topology.MAX_CONSUMERS}",
+            "    }",
+        ]
+    if exports := [_export_text(export) for export in topology.EXPORTS if export.of == name]:
+        lines += ["    exports: [", *exports, "    ]"]
+    if imports := [_import_text(export) for export in topology.EXPORTS if export.to == name]:
+        lines += ["    imports: [", *imports, "    ]"]
+    return [*lines, "    users: [", *users, "    ]", "  }"]
+
+
+def _export_text(export: Export) -> str:
+    answers = ", response: stream" if export.several_answers else ""
+    return f"      {{ {export.kind}: {_quote(export.subject)}, accounts: [{export.to}]{answers} }}"
+
+
+def _import_text(export: Export) -> str:
+    return f"      {{ {export.kind}: {{ account: {export.of}, subject: {_quote(export.subject)} }} }}"
+
+
 def _user_text(user: User, key: str) -> str:
-    responses = ", allow_responses: true" if user.allow_responses else ""
     return "\n".join(
         [
             f"      # {user.name}",
             f"      {{ nkey: {_value(key)}, permissions: {{",
             f"        publish: {{ allow: [{_list(user.publish)}] }}",
-            f"        subscribe: {{ allow: [{_list(user.subscribe)}] }}{responses}",
+            f"        subscribe: {{ allow: [{_list(user.subscribe)}] }}",
             "      } }",
         ]
     )

@@ -67,8 +67,8 @@ OnPoison = Callable[[Rejected], Awaitable[None]]
 class Consumer:
     """Reads `filters` of a stream from a position on, for ever: `await consumer.run()`.
 
-    `service` names the reader on the dead letters; `dead_letters` puts them elsewhere (an agent's own).
-    `on_poison` is told of each message that went there, after it is stored.
+    `service` names the reader on the dead letters; `on_poison` is told of each message that went there,
+    after it is stored.
     """
 
     def __init__(
@@ -82,7 +82,6 @@ class Consumer:
         service: str,
         batch: int = 100,
         max_attempts: int = MAX_ATTEMPTS,
-        dead_letters: DeadLetters | None = None,
         on_poison: OnPoison | None = None,
     ) -> None:
         self.stream = stream
@@ -96,7 +95,7 @@ class Consumer:
         self._handler = handler
         self._batch = batch
         self._max_attempts = max_attempts
-        self._dead_letters = dead_letters or DeadLetters.of_service(bus, service)
+        self._dead_letters = DeadLetters(bus, service)
         self._on_poison = on_poison
 
     def health(self) -> str | None:
@@ -115,12 +114,14 @@ class Consumer:
                     while True:
                         await self._process(session, await session.take())
             except (ConsumerGone, BusUnavailable) as error:
-                _log.info("reading again", stream=self.stream.name, position=self._position.name, cause=error)
+                _log.info(
+                    "reading again", stream=self.stream.name, position=self._position.name, reason=error
+                )
                 self.last_error = str(error)
             except Exception as error:  # noqa: BLE001 - a reader never ends; the cause is told by health
                 if str(error) != self.last_error:
                     _log.error(
-                        "cannot read", stream=self.stream.name, position=self._position.name, cause=error
+                        "cannot read", stream=self.stream.name, position=self._position.name, reason=error
                     )
                 self.last_error = str(error) or type(error).__name__
             if time.monotonic() - started > RETRY_CAP:
@@ -156,10 +157,10 @@ class Consumer:
                 await self._handler(deliveries, session.cursor(last))
                 return
             except Retry as error:
-                _log.warning("handler asks for a retry", stream=self.stream.name, cause=error)
+                _log.warning("handler asks for a retry", stream=self.stream.name, reason=error)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises must not end the reader
                 if len(deliveries) > 1:
-                    _log.warning("batch failed, handling one by one", stream=self.stream.name, cause=error)
+                    _log.warning("batch failed, handling one by one", stream=self.stream.name, reason=error)
                     for delivery in deliveries:
                         await self._handle(session, [delivery], delivery.stream_sequence)
                     break
@@ -202,7 +203,7 @@ class Consumer:
             except Exception as error:  # noqa: BLE001 - repeated until it succeeds; the cause is told by health
                 text = f"cannot {what}: {_text(error)}"
                 if text != self.last_error:
-                    _log.error("trying again", stream=self.stream.name, cause=text)
+                    _log.error("trying again", stream=self.stream.name, reason=text)
                 self.last_error = text
                 await backoff.sleep()
             else:

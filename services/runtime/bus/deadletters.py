@@ -4,8 +4,6 @@ from datetime import datetime
 
 from schemas import registry, subjects
 from schemas.deadletter import DeadLetter
-from schemas.ids import Target
-from schemas.registry import EventType
 from services.runtime.bus.client import Bus, MessageTooLarge
 from services.runtime.bus.delivery import Rejected
 
@@ -14,28 +12,13 @@ _KEPT = 256 * 1024
 
 
 class DeadLetters:
-    """Where one service or agent puts what it cannot read."""
+    """Where a core service puts what it cannot read."""
 
-    def __init__(
-        self, bus: Bus, event_type: EventType[DeadLetter], subject: str, source: str, who: str
-    ) -> None:
+    def __init__(self, bus: Bus, service: str) -> None:
         self._bus = bus
-        self._event_type = event_type
-        self._subject = subject
-        self._source = source
-        self._who = who
-
-    @classmethod
-    def of_service(cls, bus: Bus, service: str) -> "DeadLetters":
-        """Of a core service."""
-        source = subjects.service_source(service, bus.name)
-        return cls(bus, registry.MESSAGE_REJECTED, subjects.service_dead(service), source, service)
-
-    @classmethod
-    def of_agent(cls, bus: Bus, target: Target) -> "DeadLetters":
-        """Of an agent."""
-        source = subjects.agent_source(target)
-        return cls(bus, registry.AGENT_MESSAGE_REJECTED, subjects.dead(target), source, "agent")
+        self._service = service
+        self._subject = subjects.service_dead(service)
+        self._source = subjects.service_source(service, bus.name)
 
     async def put(self, rejected: Rejected, created: datetime) -> None:
         """Publish one; `created` is when its stream was made. Repeating it stores it once.
@@ -53,7 +36,7 @@ class DeadLetters:
             reason += f" (only the first {kept} of {len(message.data)} bytes are kept here)"
         letter = DeadLetter.model_construct(
             reason=reason,
-            consumer=self._who,
+            consumer=self._service,
             subject=message.subject,
             stream=rejected.stream,
             stream_sequence=message.sequence,
@@ -63,5 +46,5 @@ class DeadLetters:
         )
         # The stream's own creation time: after a new start its sequences begin at 1 again.
         message_id = f"dead-{rejected.stream}-{message.sequence}-{created.timestamp():.6f}"
-        envelope = self._event_type.envelope(letter, source=self._source)
+        envelope = registry.MESSAGE_REJECTED.envelope(letter, source=self._source)
         await self._bus.publish(self._subject, envelope, compress=True, message_id=message_id)

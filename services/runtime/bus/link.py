@@ -24,6 +24,7 @@ from schemas import topology
 from services.runtime import logs
 from services.runtime.bus import metrics
 from services.runtime.bus.errors import BusError, BusUnavailable, MessageTooLarge, PermissionDenied
+from services.runtime.tasks import cancellation_kept
 
 _log = logs.get_logger(__name__)
 
@@ -127,7 +128,8 @@ class Link:
         if self._monitor is not None:
             self._monitor.cancel()
         with suppress(Exception):
-            await asyncio.wait_for(self._client.close(), CONNECT_TIMEOUT)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._client.close()
 
     # --- sending -------------------------------------------------------------------------------------
 
@@ -143,7 +145,8 @@ class Link:
         if self._client.pending_data_size > MAX_UNSENT:
             raise BusUnavailable(f"the connection is stalled: over {MAX_UNSENT} bytes wait to be sent")
         try:
-            await self._client.publish(subject, payload, reply=reply, headers=headers)
+            with cancellation_kept():
+                await self._client.publish(subject, payload, reply=reply, headers=headers)
         except nats.errors.BadSubjectError as error:
             raise BusError(f"{subject!r} is not a subject") from error
         except (nats.errors.Error, OSError) as error:
@@ -161,17 +164,14 @@ class Link:
 
         Raises BusUnavailable when there is none in `timeout` seconds, NoResponders, PermissionDenied.
         """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
         self._requests += 1
         token = str(self._requests)
         with self.expecting(subject) as future:
             self._replies[token] = future
             try:
-                await self.publish(subject, payload, headers, reply=self._inbox + token)
-                # Measured from the start, but not with asyncio.timeout around both: nats-py swallows a
-                # cancellation while it flushes, and the wait below would then have no end.
-                message = await asyncio.wait_for(future, max(0.01, deadline - loop.time()))
+                async with asyncio.timeout(timeout):
+                    await self.publish(subject, payload, headers, reply=self._inbox + token)
+                    message = await future
             except TimeoutError:
                 raise BusUnavailable(f"no answer to {subject} in {timeout:g}s") from None
             finally:

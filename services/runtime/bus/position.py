@@ -20,6 +20,7 @@ from services.runtime.bus.cursor import Cursor, CursorStore
 from services.runtime.bus.delivery import Message
 from services.runtime.bus.pull import ConsumerGone, Pull
 from services.runtime.bus.topology import STREAM_NOT_FOUND, parse_time
+from services.runtime.tasks import cancelled
 
 _log = logs.get_logger(__name__)
 
@@ -156,9 +157,7 @@ class AckPosition:
             await pull.open()
             yield session
         finally:
-            keeper.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await cancelled(keeper)
             await session.give_back()
             await pull.close()
 

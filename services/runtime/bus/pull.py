@@ -65,13 +65,13 @@ class Pull:
 
     async def take(self) -> list[Message]:
         """The messages that are there, at most `batch`; waits while there is none, at most EXPIRES."""
-        loop = asyncio.get_running_loop()
         if not self._buffer:
             await self._ask_if_due()
             self._news.clear()
             if not self._buffer and not self._gone:
                 try:
-                    await asyncio.wait_for(self._news.wait(), max(0.01, self._deadline - loop.time()))
+                    async with asyncio.timeout_at(self._deadline):
+                        await self._news.wait()
                 except TimeoutError:
                     self._expected = 0  # lost on the way, or never answered
         if self._gone:

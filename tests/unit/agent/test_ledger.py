@@ -30,7 +30,7 @@ def drain(ledger: Ledger) -> dict[Key, bytes]:
 def apply(ledger: Ledger, held: dict[Key, bytes]) -> None:
     """Take every batch and apply it."""
     while ledger.pending:
-        for change in ledger.take(2, 1000).changes:
+        for change in ledger.take(2, 2000).changes:
             if isinstance(change, Gone):
                 held.pop(change.key)
             else:
@@ -69,7 +69,7 @@ def test_a_reader_holds_what_is_there(steps: list[tuple[str, str, bytes, str]]) 
                 await ledger.retain("pods", None, set(cluster))
                 await ledger.synced("pods")
             else:
-                for change in ledger.take(2, 1000).changes:
+                for change in ledger.take(2, 2000).changes:
                     if isinstance(change, Gone):
                         held.pop(change.key)
                     else:
@@ -127,3 +127,34 @@ async def test_retain_minds_the_namespace() -> None:
     await ledger.put([pod("a"), other])
     await ledger.retain("pods", "ns", set())
     assert drain(ledger) == {Key("other", "x"): b"{}"}
+
+
+@pytest.mark.parametrize("how", ["delete", "relist"])
+async def test_what_outlives_its_deletion_is_sent(how: str) -> None:
+    """With `outlive` an object that is deleted while it waits is sent all the same, its newest version."""
+    ledger = Ledger(outlive=True)
+    await ledger.put([pod("a")])
+    drain(ledger)
+    await ledger.put([pod("a", b"newer"), pod("b")])
+    if how == "delete":
+        await ledger.delete("pods", [Key("ns", "a"), Key("ns", "b")])
+    else:
+        await ledger.retain("pods", None, set())
+    changes = ledger.take(10, 10_000).changes
+    observed = {change.key.name: change.body for change in changes if isinstance(change, Observed)}
+    assert observed == {"a": b"newer", "b": b"{}"}
+    assert len(ledger) == 0
+    assert ledger.summary.pods == {}
+
+
+async def test_a_frame_is_bounded_by_names_too() -> None:
+    """Long names count: a frame of 500 items stays below its bound whatever they are called."""
+    ledger = Ledger()
+    await ledger.put([pod(f"{number:0240}", b"x" * 1000) for number in range(600)])
+    batch = ledger.take(500, 700 * 1024)
+    size = sum(
+        len(change.body) + len(change.key.name) + 200
+        for change in batch.changes
+        if isinstance(change, Observed)
+    )
+    assert size < 700 * 1024

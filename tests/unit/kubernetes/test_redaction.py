@@ -201,3 +201,24 @@ def test_no_text_is_slow(text: str) -> None:
     started = time.process_time()
     redact_text(text)
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("name", ["env", "extraEnv", "envVars", "environment"])
+def test_environments_of_every_shape(name: str) -> None:
+    """A literal of an environment goes whatever it is called and however it is written; references stay."""
+    shapes = [
+        {"PLAIN": "canary"},
+        ["PLAIN=canary"],
+        [{"name": "PLAIN", "value": "canary"}],
+        [{"name": "PLAIN", "valueFrom": {"secretKeyRef": {"name": "db", "key": "k"}}}],
+    ]
+    shown = [redact_object({"spec": {name: shape}}) for shape in shapes]
+    assert "canary" not in str(shown)
+    assert "PLAIN" in str(shown[1])
+    assert shown[3] == {"spec": {name: shapes[3]}}
+
+
+@pytest.mark.parametrize("name", ["pw", "bearer", "httpBearer"])
+def test_short_names_of_secrets(name: str) -> None:
+    """Abbreviations count as well."""
+    assert redact_object({name: "canary"}) == {name: REDACTED}

@@ -4,9 +4,11 @@ import signal
 
 import pytest
 
+from services.persistence.errors import DatabaseUnavailable
 from services.runtime import lifecycle
 from services.runtime.errors import UserError
 from services.runtime.lifecycle import RESTARTS, Service
+from services.runtime.tasks import cancelled
 
 
 def _restarts(task: str) -> float:
@@ -73,6 +75,47 @@ async def test_a_user_error_ends_the_service() -> None:
         await asyncio.wait_for(run(), 5)
 
 
+async def test_a_temporary_user_error_is_retried() -> None:
+    """What may succeed later (EXIT_TEMPORARY) does not end the service: the task starts again."""
+    runs = 0
+    steady = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise DatabaseUnavailable("database x: another process holds it")
+        steady.set()
+        await asyncio.Event().wait()
+
+    async with Service("test") as service:
+        service.supervise("store", work)
+        await asyncio.wait_for(steady.wait(), 20)
+        assert not service.stopping.is_set()
+
+
+async def test_waiting_for_a_task_s_end_can_be_cancelled() -> None:
+    """A cancellation of whoever ends a task is not taken for the task's own."""
+    release = asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await release.wait()
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(cancelled(task))
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.wait([ending])
+    assert ending.cancelled()
+    release.set()
+    await cancelled(task)
+    assert task.cancelled()
+
+
 async def test_a_task_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end has a deadline: one stubborn task does not keep the process."""
     monkeypatch.setattr(lifecycle, "STOP_DEADLINE", 0.2)
@@ -92,8 +135,7 @@ async def test_a_task_that_does_not_end_is_left_behind(monkeypatch: pytest.Monke
         started = loop.time()
     assert loop.time() - started < 2
     release.set()
-    task.cancel()
-    await asyncio.wait([task])
+    await cancelled(task)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,6 +1,6 @@
 """What the service layer sees of Kubernetes: kinds, pages and changes, already projected and redacted."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -43,17 +43,17 @@ class Change:
 class ResourceRepository(Protocol):
     """Reads collections of any kind. Raises KubernetesError and its subclasses."""
 
-    def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
+    def pages(self, kind: Kind, namespace: str) -> AsyncGenerator[Page, None]:
         """A whole list in pages, each with the next one already under way."""
 
-    def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncIterator[Change]:
+    def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncGenerator[Change, None]:
         """What changes after that version, until the server ends the watch."""
 
     async def readable(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Kind]:
         """Those of the kinds that we may list and watch."""
 
     async def resolve(self, gvr: str) -> Kind:
-        """The generic kind of `<plural>.<version>.<group>`, by discovery. Raises Absent."""
+        """The generic kind of `<plural>.<version>[.<group>]`. Raises KubernetesError, ValueError."""
 
     async def identity(self) -> Identity:
         """The cluster's UID and version."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -28,11 +29,15 @@ from services.agent.kubernetes.sdk.interfaces import (
     KubernetesError,
 )
 
-PAGE_SIZE = 500
+PAGE_SIZE = 250
+"""Objects in a page: half of client-go's, since two pages of several lists are in memory at one time."""
 SLICE = 50
 """Objects decoded in one go; in between the next page is received, or the server would have to wait."""
 _JSON = "application/json"
 _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+
+
+Read = TypeVar("Read", bound=Struct)
 
 
 class _ApiResource(Struct):
@@ -70,7 +75,7 @@ class KubernetesResources:
         self._client = client
         self._page_timeout = page_timeout
 
-    async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
+    async def pages(self, kind: Kind, namespace: str) -> AsyncGenerator[Page, None]:
         decoder = decoder_for(kind)
         next_page: asyncio.Task[bytes] | None = self._fetch(kind, namespace, "")
         try:
@@ -108,7 +113,7 @@ class KubernetesResources:
             )
         )
 
-    async def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncIterator[Change]:
+    async def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncGenerator[Change, None]:
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -155,20 +160,30 @@ class KubernetesResources:
         return [kind for kind, answer in zip(kinds, answers, strict=True) if answer]
 
     async def resolve(self, gvr: str) -> Kind:
-        plural, version, group = gvr.split(".", 2)
-        data = await self._client.get(f"/apis/{group}/{version}", {})
-        for resource in msgspec.json.decode(data, type=_ApiResourceList).resources or []:
+        plural, version, *rest = gvr.split(".", 2)
+        group = "".join(rest)
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        listed = await self._read(path, _ApiResourceList)
+        for resource in listed.resources or []:
             if resource.name == plural:
                 return generic_kind(group, version, plural, resource.kind, resource.namespaced)
-        raise Absent(f"404 {group}/{version} has no resource {plural}")
+        raise Absent(f"404 {path} has no resource {plural}")
 
     async def identity(self) -> Identity:
-        version = msgspec.json.decode(await self._client.get("/version", {}), type=_Version)
+        version = await self._read("/version", _Version)
         try:
-            data = await self._client.get("/api/v1/namespaces/kube-system", {})
+            namespace = await self._read("/api/v1/namespaces/kube-system", _Object)
         except (Forbidden, Absent):
             return Identity("", version.git_version)
-        return Identity(msgspec.json.decode(data, type=_Object).metadata.uid, version.git_version)
+        return Identity(namespace.metadata.uid, version.git_version)
+
+    async def _read(self, path: str, type_: type[Read]) -> Read:
+        """One object. Raises KubernetesError, also for what is none: a proxy's page, say."""
+        data = await self._client.get(path, {})
+        try:
+            return msgspec.json.decode(data, type=type_)
+        except msgspec.DecodeError as error:
+            raise KubernetesError(f"{path} is not what an API server says: {error}") from error
 
 
 def _watch_error(status: Status) -> KubernetesError:

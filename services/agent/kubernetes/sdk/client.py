@@ -201,7 +201,8 @@ async def _error(response: aiohttp.ClientResponse) -> KubernetesError:
         status = msgspec.json.decode(body, type=_Status)
     except msgspec.DecodeError:
         status = _Status(message=body[:200].decode(errors="replace"))
-    text = f"{response.status} {status.message or status.reason or response.reason}"
+    message = " ".join((status.message or status.reason or response.reason or "").split())
+    text = f"{response.status} {message}"
     match response.status:
         case 401:
             return Unauthorized(f"{text}: the credential is wrong or has expired")

@@ -9,12 +9,12 @@ from schemas.frames import Scope
 from schemas.ids import AgentKind
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.kind import Kind
-from schemas.presence import Collection
+from schemas.presence import Collection, CollectionState
 from services.agent.capability import Identity, Sink
 from services.agent.kubernetes.repository.interfaces import ResourceRepository
 from services.agent.kubernetes.sdk.interfaces import Absent, Forbidden, KubernetesError, Unauthorized
 from services.agent.kubernetes.service.reflector import Reflector
-from services.agent.kubernetes.service.status import ResourceStatus, switched_off
+from services.agent.kubernetes.service.status import ResourceStatus, left_out
 from services.runtime import logs
 from services.runtime.errors import EXIT_TEMPORARY, UserError
 
@@ -35,7 +35,7 @@ class Selection:
     """Empty for all."""
     secrets: bool = True
     further: tuple[str, ...] = ()
-    """`<plural>.<version>.<group>`"""
+    """`<plural>.<version>[.<group>]`"""
 
 
 @dataclass(slots=True)
@@ -68,12 +68,13 @@ class KubernetesObservation:
         self._kinds = [kind for kind in kinds if selection.secrets or kind.resource != SECRETS]
         self._statuses = {kind.resource: ResourceStatus(kind.resource) for kind in self._kinds}
         self._lists = asyncio.Semaphore(CONCURRENT_LISTS)
+        self._left_out: list[Collection] = []
+        if not selection.secrets:
+            self._left_out.append(left_out(SECRETS, CollectionState.OFF, "AGENT_SECRETS is off"))
 
     async def identify(self) -> Identity:
         try:
             identity = await self._repository.identity()
-            for gvr in self._selection.further:
-                await self._add(gvr)
         except (Unauthorized, Forbidden, Absent) as error:
             raise UserError(
                 error.reason, "check the credential and its rights with `kubectl get namespaces`"
@@ -84,16 +85,32 @@ class KubernetesObservation:
                 "check that it runs with `kubectl get namespaces`; then start again",
                 EXIT_TEMPORARY,
             ) from error
+        for gvr in self._selection.further:
+            await self._add(gvr)
         return identity
 
     async def _add(self, gvr: str) -> None:
-        kind = await self._repository.resolve(gvr)
+        """Collect a resource that a setting names; one that can't be had is shown."""
+        try:
+            kind = await self._repository.resolve(gvr)
+        except (KubernetesError, ValueError) as error:
+            reason = f"{error}; AGENT_RESOURCES is read when the agent starts"
+            _log.warning("resource can't be collected", resource=gvr, reason=reason)
+            self._left_out.append(left_out(gvr, CollectionState.ABSENT, reason))
+            return
         if kind.resource not in self._statuses:
             self._kinds.append(kind)
             self._statuses[kind.resource] = ResourceStatus(kind.resource)
 
     async def announce(self) -> Sequence[str]:
-        kinds = await self._repository.readable(self._kinds, self._selection.namespaces)
+        try:
+            kinds = await self._repository.readable(self._kinds, self._selection.namespaces)
+        except KubernetesError as error:
+            raise UserError(
+                f"access can't be asked for: {error.reason}",
+                "see `kubectl auth can-i --list`",
+                EXIT_TEMPORARY,
+            ) from error
         return [f"observe:{kind.resource}" for kind in kinds]
 
     def scope(self) -> Scope:
@@ -127,9 +144,7 @@ class KubernetesObservation:
 
     def collection(self) -> list[Collection]:
         collections = [status.collection() for status in self._statuses.values() if status.scopes]
-        if not self._selection.secrets:
-            collections.append(switched_off(SECRETS, "AGENT_SECRETS is off"))
-        return collections
+        return collections + self._left_out
 
     def counters(self) -> dict[str, int]:
         return {"objects_rejected": sum(status.rejected for status in self._statuses.values())}

@@ -8,11 +8,12 @@ forms). What differs from the list is told to the sink, which knows what is ther
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 from schemas.kubernetes.kind import Kind
 from schemas.presence import CollectionState
 from services.agent.capability import Key, Sink
-from services.agent.kubernetes.repository.interfaces import ChangeType, ResourceRepository
+from services.agent.kubernetes.repository.interfaces import Change, ChangeType, ResourceRepository
 from services.agent.kubernetes.sdk.interfaces import Absent, Expired, Forbidden, KubernetesError
 from services.agent.kubernetes.service.status import ScopeStatus
 from services.runtime import logs
@@ -87,12 +88,13 @@ class Reflector:
         version = ""
         async with self._lists:
             self._status.relists += 1
-            async for page in self._repository.pages(self._kind, self._namespace):
-                self._status.touch()
-                self._reject(page.rejected)
-                keys.update(observed.key for observed in page.objects)
-                await self._sink.put(page.objects)
-                version = page.resource_version
+            async with aclosing(self._repository.pages(self._kind, self._namespace)) as pages:
+                async for page in pages:
+                    self._status.touch()
+                    self._reject(page.rejected)
+                    keys.update(observed.key for observed in page.objects)
+                    await self._sink.put(page.objects)
+                    version = page.resource_version
         await self._sink.retain(self._kind.resource, self._namespace or None, keys)
         self._status.objects = len(keys)
         return version
@@ -101,23 +103,27 @@ class Reflector:
         """Follow until the server ends the watch, keeping the version from which to resume."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        async for change in self._repository.watch(self._kind, self._namespace, self._version):
-            self._status.touch()
-            if self._status.state is not CollectionState.SYNCED:
-                self._tell(CollectionState.SYNCED, "")
-            self._version = change.resource_version or self._version
-            if change.rejected:
-                self._reject([change.rejected])
-            elif change.object and change.type is ChangeType.DELETED:
-                self._status.objects -= 1
-                await self._sink.delete(self._kind.resource, [change.object.key])
-            elif change.object:
-                self._status.objects += change.type is ChangeType.ADDED
-                await self._sink.put([change.object])
+        async with aclosing(self._repository.watch(self._kind, self._namespace, self._version)) as changes:
+            async for change in changes:
+                await self._take(change)
         if loop.time() - started < BRIEF_WATCH:
             await self._fail("the API server ends the watch at once", None)
         else:
             self._backoff.reset()
+
+    async def _take(self, change: Change) -> None:
+        self._status.touch()
+        if self._status.state is not CollectionState.SYNCED:
+            self._tell(CollectionState.SYNCED, "")
+        self._version = change.resource_version or self._version
+        if change.rejected:
+            self._reject([change.rejected])
+        elif change.object and change.type is ChangeType.DELETED:
+            self._status.objects -= 1
+            await self._sink.delete(self._kind.resource, [change.object.key])
+        elif change.object:
+            self._status.objects += change.type is ChangeType.ADDED
+            await self._sink.put([change.object])
 
     def _reject(self, reasons: list[str]) -> None:
         for reason in reasons:

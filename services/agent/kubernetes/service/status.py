@@ -51,17 +51,21 @@ class ResourceStatus:
         """As the heartbeat tells it."""
         scopes = list(self.scopes.values())
         worst = min(scopes, key=lambda scope: _WORST_FIRST.index(scope.state))
-        where = f"namespace {worst.namespace}: " if worst.namespace and worst.reason else ""
+        reason = worst.reason
+        if worst.namespace and reason:
+            reason = f"namespace {worst.namespace}: {reason}"
+        if self.rejected and not reason:
+            reason = f"{self.rejected} objects could not be read; the agent's log names them"
         return Collection(
             resource=self.resource,
             state=worst.state,
-            reason=where + worst.reason,
+            reason=reason,
             objects=sum(scope.objects for scope in scopes),
             relists=sum(scope.relists for scope in scopes),
             last_event_at=max((s.last_event_at for s in scopes if s.last_event_at), default=None),
         )
 
 
-def switched_off(resource: str, reason: str) -> Collection:
-    """A resource that a setting leaves out: shown, so that its absence is no riddle."""
-    return Collection(resource=resource, state=CollectionState.OFF, reason=reason)
+def left_out(resource: str, state: CollectionState, reason: str) -> Collection:
+    """A resource that is not followed at all: shown, so that its absence is no riddle."""
+    return Collection(resource=resource, state=state, reason=reason)

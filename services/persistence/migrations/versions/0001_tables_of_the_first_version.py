@@ -43,6 +43,8 @@ def upgrade() -> None:
     )
     create_partial_index("ix_resource_node", "resource", "node")
     create_partial_index("ix_resource_owner_name_owner_kind", "resource", "owner_name", "owner_kind")
+    counted_by = ["target_kind", "target_id", "resource", "state", "desired", "ready"]
+    op.create_index(f"ix_resource_{'_'.join(counted_by)}", "resource", counted_by)
     op.create_table(
         "part",
         text("target_kind"),
@@ -74,14 +76,12 @@ def upgrade() -> None:
         number("sequence"),
         text("instance"),
         sa.Column("scope", JSONValue(), nullable=False),
-        sa.Column("begun_at", UTCDateTime(), nullable=True),
         sa.Column("previous", JSONValue(), nullable=False),
         time("stream_created"),
         number("stream_sequence"),
         number("version"),
         sa.Column("as_of", UTCDateTime(), nullable=True),
         sa.Column("gap", sa.Boolean(), nullable=False),
-        sa.Column("digest_at", UTCDateTime(), nullable=True),
         sa.Column("digest_agrees", sa.Boolean(), nullable=True),
         sa.Column("summary", sa.LargeBinary(), nullable=True),
         text("resync_reason"),
