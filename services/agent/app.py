@@ -155,9 +155,9 @@ async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -
     health = Health("agent")
     listen, was_set = settings.metrics_listen, settings.was_set("metrics_listen")
     async with (
+        CAPABILITIES[kind](settings) as capability,
         health.serve(listen, was_set, name="AGENT_METRICS_LISTEN"),
         bus_client.connect(settings, topology.agent(target).name, name=f"agent {target}") as bus,
-        CAPABILITIES[kind](settings) as capability,
     ):
         try:
             identity = await capability.identify()

@@ -67,7 +67,7 @@ class Resyncs:
             known.begun = True
 
     def in_sync(self, target: Target, epoch: str) -> None:
-        """The agent's state is whole in that epoch: the next one's turn, whichever was asked about."""
+        """The agent's state is whole in that epoch: the next one's turn, also if another was asked about."""
         known = self._wants.get(target)
         if known is not None and (known.begun or known.epoch not in ("", epoch)):
             del self._wants[target]

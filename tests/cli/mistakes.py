@@ -18,6 +18,8 @@ from tests.cli.command import run
 
 NOBODY = "127.0.0.1:1"
 """Nobody listens there."""
+A_KUBECONFIG = {"AGENT_KUBECONFIG": "{folder}/kubeconfig"}
+"""What `kubeconfig` below writes."""
 
 
 @dataclass
@@ -96,9 +98,10 @@ def wrong_token(world: World) -> Path:
 
 
 def issued(*users: str) -> Prepare:
-    """Credentials of these users, in this home."""
+    """Credentials of these users, in this home, and a kubeconfig that can be read."""
 
     def prepare(world: World) -> None:
+        kubeconfig(world)
         for user in users:
             credentials.issue(world.home, user)
 
@@ -329,7 +332,7 @@ ROWS = [
         f"no connection to the broker at nats://{NOBODY}",
         "NATS_URL",
         code=EXIT_TEMPORARY,
-        env={"AGENT_MASTER_URL": f"nats://{NOBODY}"},
+        env={"AGENT_MASTER_URL": f"nats://{NOBODY}", **A_KUBECONFIG},
         prepare=issued("kubernetes_default-cluster"),
     ),
     Row(
@@ -338,6 +341,8 @@ ROWS = [
         "no credential at {home}/nats/credentials/kubernetes_default-cluster.nk",
         "NATS_CREDENTIALS",
         code=4,
+        env=A_KUBECONFIG,
+        prepare=kubeconfig,
     ),
     Row(
         "credential open to others",
@@ -442,7 +447,7 @@ WITH_A_BROKER = [
         "does not know the credential of user 'kubernetes_a'",
         "atlhyper bus credentials",
         code=4,
-        env={"NATS_URL": "{broker}", "AGENT_CLUSTER_ID": "a"},
+        env={"NATS_URL": "{broker}", "AGENT_CLUSTER_ID": "a", **A_KUBECONFIG},
         prepare=issued("kubernetes_a"),
     ),
     Row(

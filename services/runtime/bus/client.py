@@ -229,7 +229,7 @@ class Bus:
                     try:
                         subscription.live = await link.subscribe(subscription.subject, subscription.callback)
                     except PermissionDenied as error:
-                        _log.error("subscription refused", error=error)
+                        _log.error("subscription refused", reason=str(error))
         except BaseException:
             await link.close()
             raise
@@ -249,7 +249,7 @@ class Bus:
                     link = await self._open()
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may go well
                     if str(error) != self.last_error:
-                        _log.warning("no connection to the broker", url=logs.mask(self.url), error=error)
+                        _log.warning("no connection to the broker", url=self.url, reason=str(error))
                     self.last_error = str(error)
                     await backoff.sleep()
                     continue
@@ -270,7 +270,7 @@ class Bus:
         self._up.clear()
         self.last_error = link.cause
         metrics.CONNECTED.labels(user=self.user).set(0)
-        _log.warning("connection to the broker lost", url=logs.mask(self.url), cause=link.cause)
+        _log.warning("connection to the broker lost", url=logs.mask(self.url), reason=link.cause)
         self._tell_subscriptions()
         await link.close()
 
