@@ -11,6 +11,8 @@ from pathlib import Path
 from benchmarks import agent_memory, first_state, help_time, machine, stage
 from benchmarks.measure import Figure
 
+SETTLE = 30.0
+"""Seconds: the two cores of a small machine are to be the benchmark's."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -25,7 +27,7 @@ def main() -> int:
     print(figures[-1].line(), flush=True)
     with tempfile.TemporaryDirectory(prefix="atlhyper-bench-") as folder:
         root = Path(folder)
-        with stage.populated_cluster(root / "cluster", arguments.nodes, arguments.pods) as plane:
+        with stage.populated_cluster(root / "cluster", arguments.nodes, arguments.pods, SETTLE) as plane:
             for measure in (first_state.measure, agent_memory.measure):
                 home = root / measure.__module__
                 home.mkdir()

@@ -1,7 +1,6 @@
 """First full state: from nothing to the last frame acknowledged, beside a raw LIST with the same paging."""
 
 import asyncio
-import gc
 import json
 import time
 from pathlib import Path
@@ -18,8 +17,9 @@ from services.agent.kubernetes.sdk import client
 from services.agent.kubernetes.sdk.client import RawClient
 from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
 from services.agent.scheduler.snapshots import SnapshotScheduler
+from services.runtime.lifecycle import tune_collector
 
-ROUNDS = 7
+ROUNDS = 15
 DEADLINE = 120.0
 POD = KINDS["pods"]
 
@@ -43,8 +43,7 @@ async def measure(kubeconfig: Path, home: Path, pods: int) -> Figure:
     raw = await client.connect(str(kubeconfig), timeout=60, user_agent="atlhyper-benchmark")
     ours: list[float] = []
     reference: list[float] = []
-    gc.collect()
-    gc.freeze()  # as every service does at its start
+    tune_collector()  # as every service does at its start
     try:
         async with (
             stage.broker(home) as broker,

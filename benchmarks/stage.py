@@ -26,8 +26,8 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def populated_cluster(folder: Path, nodes: int, pods: int) -> Iterator[ControlPlane]:
-    """A control plane whose pods all run."""
+def populated_cluster(folder: Path, nodes: int, pods: int, settle: float = 5) -> Iterator[ControlPlane]:
+    """A control plane whose pods all run, and have for `settle` seconds."""
     with ControlPlane(folder) as plane:
         say(f"adding {nodes} nodes and {pods} pods")
         plane.add_nodes(nodes)
@@ -38,7 +38,7 @@ def populated_cluster(folder: Path, nodes: int, pods: int) -> Iterator[ControlPl
                 raise TimeoutError(f"only {running} of {pods} pods run after {PODS_DEADLINE:.0f} s")
             say(f"  {running} of {pods} pods run")
             time.sleep(5)
-        time.sleep(5)  # the last status updates
+        time.sleep(settle)  # controllers and simulated kubelets still work on what has just been made
         yield plane
 
 

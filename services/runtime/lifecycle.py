@@ -26,6 +26,18 @@ RESTARTS = Counter(
 )
 
 
+def tune_collector() -> None:
+    """Let the cyclic garbage collector look less often, and not at what lives as long as the process.
+
+    A page of a list is tens of thousands of containers without a cycle; with the default of 700 the
+    collector walked them as they were made, which doubled the time of decoding. References still free
+    whatever is not a cycle at once.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 class Service:
     """A running service: `async with Service("master") as service: …; await service.wait()`.
 
@@ -40,9 +52,7 @@ class Service:
         self._error: UserError | None = None
 
     async def __aenter__(self) -> Self:
-        # What has been imported lives as long as the process: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
+        tune_collector()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_by_signal, number)
