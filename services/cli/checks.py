@@ -12,7 +12,7 @@ from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
 from services.cli import attach
 from services.cli.context import Running, bus_settings, resolve
-from services.cli.doctor import Finding
+from services.cli.findings import Finding
 from services.cli.readiness import EVENTS
 from services.persistence.engine import Database
 from services.persistence.migrate import check_revision, head

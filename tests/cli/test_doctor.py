@@ -9,7 +9,7 @@ import pytest
 
 from services.api import problems
 from services.cli.checks import CHECKS
-from services.cli.doctor import Finding
+from services.cli.findings import Finding
 from tests.api.fixtures import Bus
 
 
