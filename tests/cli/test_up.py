@@ -20,7 +20,7 @@ from services.runtime.bus.broker import BrokerSettings
 from services.runtime.errors import UserError
 from services.runtime.settings import EXIT_CONFIG
 from tests.cli.command import ATLHYPER, environment, run
-from tests.cli.mistakes import World, wrong_token
+from tests.cli.mistakes import World, kubeconfig, wrong_token
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -198,7 +198,9 @@ def test_a_service_that_cannot_start_ends_it(tmp_path: Path, control_plane: Cont
 
 async def test_a_service_that_is_denied_something_ends_it(tmp_path: Path) -> None:
     """As final as a wrong setting, with the exit code of its own."""
-    child = Child("agent", ["agent", "kubernetes"], environment(tmp_path), tmp_path / "log", print)
+    kubeconfig(World(tmp_path, taken=""))
+    variables = environment(tmp_path, {"AGENT_KUBECONFIG": str(tmp_path / "kubeconfig")})
+    child = Child("agent", ["agent", "kubernetes"], variables, tmp_path / "log", print)
     with pytest.raises(UserError, match="agent: no credential at ") as caught:
         await child.keep_running()
     assert (caught.value.exit_code, "NATS_CREDENTIALS" in caught.value.next_step) == (4, True)

@@ -35,6 +35,8 @@ CREDENTIAL_TIMEOUT = 30.0
 WATCH_SILENCE = 90.0
 """Seconds without a byte after which a watch is made anew, since its connection may be gone."""
 
+FAREWELL = 0.25
+"""Seconds: aiohttp leaves the end of TLS connections to the event loop, which must live until then."""
 CONCURRENT_REQUESTS = 8
 """Requests under way at once, watches apart: the library has no limit of its own."""
 
@@ -111,6 +113,7 @@ class RawClient:
 
     async def close(self) -> None:
         await self._client.close()
+        await asyncio.sleep(FAREWELL)
 
     async def get(
         self, path: str, query: Mapping[str, str], *, accept: str = JSON, timeout: float | None = None
