@@ -1,4 +1,4 @@
-"""What core says to an agent outside of commands: not stored, repeated until the effect is seen."""
+"""What core says outside of commands: not stored. To agents it is repeated until the effect is seen."""
 
 from schemas.presence import Message
 
@@ -12,8 +12,27 @@ class Resync(Message):
 
 
 class Superseded(Message):
-    """A newer epoch of this id has begun; frames of this one are ignored."""
+    """Frames of this epoch are ignored: the id is served by another agent. Stand by until it is lost."""
 
     epoch: str
     by: str
-    """The epoch that won."""
+    """The epoch that counts."""
+    instance: str = ""
+    """Where that one comes from, when it is another instance than the loser's: the id belongs to it."""
+
+
+class Confirmed(Message):
+    """Events that are committed in the database: the agent may forget them."""
+
+    epoch: str
+    """Of the agent's spool."""
+    sequence: int
+    """All Events up to this one are committed."""
+
+
+class Nudge(Message):
+    """Rows of a shard have changed; a hint for those who would otherwise look now and then."""
+
+    shard: int
+    rev: int
+    """The shard's revision after the change."""

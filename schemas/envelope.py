@@ -11,6 +11,7 @@ JSON = "application/json"
 
 EXTENSIONS = (
     "sequence",
+    "firstsequence",
     "epoch",
     "correlationid",
     "causationid",
@@ -65,9 +66,20 @@ class Envelope:
     @property
     def sequence(self) -> int | None:
         """The sender's sequence number inside its epoch. Raises ContractError when it is not a number."""
-        text = self.extensions.get("sequence")
+        return self._number("sequence")
+
+    @property
+    def first_sequence(self) -> int | None:
+        """The lowest sequence number that the sender still keeps: nothing below it will ever come.
+
+        Raises ContractError when it is not a number.
+        """
+        return self._number("firstsequence")
+
+    def _number(self, name: str) -> int | None:
+        text = self.extensions.get(name)
         if text is None:
             return None
         if not text.isascii() or not text.isdigit():
-            raise ContractError(f"CloudEvent 'sequence' {text[:40]!r} is not a number")
+            raise ContractError(f"CloudEvent {name!r} {text[:40]!r} is not a number")
         return int(text)

@@ -10,7 +10,7 @@ import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas import topology
-from schemas.control import Resync, Superseded
+from schemas.control import Confirmed, Nudge, Resync, Superseded
 from schemas.deadletter import DeadLetter
 from schemas.envelope import Envelope
 from schemas.errors import ContractError, UnknownType
@@ -120,7 +120,21 @@ EPOCH_SUPERSEDED = EventType(
     Superseded,
     "atlhyper.down.kubernetes.{cluster}.ctl.superseded",
     None,
-    "Tells an agent that a newer epoch of its id has begun.",
+    "Tells an agent that another one serves its id: it stands by.",
+)
+EVENTS_CONFIRMED = EventType(
+    "io.atlhyper.core.events.confirmed.v1",
+    Confirmed,
+    "atlhyper.down.kubernetes.{cluster}.ctl.confirmed",
+    None,
+    "Tells an agent up to where its Events are committed.",
+)
+ROWS_CHANGED = EventType(
+    "io.atlhyper.core.rows.changed.v1",
+    Nudge,
+    "atlhyper.core.nudge.{shard}",
+    None,
+    "Tells the apis that rows of a shard have changed.",
 )
 
 ALL: dict[str, EventType[Any]] = {
@@ -134,6 +148,8 @@ ALL: dict[str, EventType[Any]] = {
         AGENT_MESSAGE_REJECTED,
         RESYNC_REQUESTED,
         EPOCH_SUPERSEDED,
+        EVENTS_CONFIRMED,
+        ROWS_CHANGED,
     )
 }
 """Every event type, by name."""

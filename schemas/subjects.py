@@ -76,11 +76,17 @@ def service_dead(service: str) -> str:
     return f"atlhyper.core.dead.{_token(service)}"
 
 
+def nudge(shard: int) -> str:
+    """`atlhyper.core.nudge.<shard>`: rows of that shard have changed."""
+    return f"atlhyper.core.nudge.{shard}"
+
+
 # --- filters -----------------------------------------------------------------------------------------
 
 ALL_HEARTBEATS = ("atlhyper.up.*.*.heartbeat", "atlhyper.core.heartbeat.*.*")
 ALL_SNAPSHOTS = "atlhyper.up.*.*.snapshot.*"
 ALL_EVENTS = "atlhyper.up.*.*.event.*.*.*"
+ALL_NUDGES = "atlhyper.core.nudge.*"
 ALL_DEAD_LETTERS = ("atlhyper.core.dead.*", "atlhyper.up.*.*.dead")
 
 

@@ -139,6 +139,7 @@ MASTER = User(
         *_read(EVENTS),
         "atlhyper.core.heartbeat.master.*",
         "atlhyper.core.dead.master",
+        subjects.ALL_NUDGES,
         "atlhyper.down.*.*.ctl.*",
     ),
     subscribe=(f"{inbox('master')}.>",),
@@ -147,7 +148,7 @@ API = User(
     name="api",
     account=CORE,
     publish=(*_read(DEAD_LETTERS), "atlhyper.core.heartbeat.api.*", "atlhyper.core.dead.api"),
-    subscribe=(f"{inbox('api')}.>",),
+    subscribe=(f"{inbox('api')}.>", subjects.ALL_NUDGES),
 )
 READABLE = (
     "$JS.API.INFO",

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from schemas.errors import ContractError
+from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import KubernetesEvent
 from services.persistence import cursors, tables
 from services.persistence.dialects import upsert
@@ -89,6 +90,8 @@ def _row(observed: ObservedEvent) -> dict[str, Any]:
         "involved_uid": involved.uid,
         "epoch": observed.epoch,
         "sequence": observed.sequence,
+        "shard": Target(AgentKind.KUBERNETES, observed.cluster_id).shard,
+        "rev": 0,
         "summary": summary,
         "body": event.encode(),
     }

@@ -86,6 +86,8 @@ async def store(db: Database, signs: Sequence[Sign], beats: Sequence[Beat], curs
             "interval": sign.heartbeat.interval,
             "stopping": sign.heartbeat.health.status == "stopping",
             "heartbeat": sign.heartbeat.model_dump_json().encode(),
+            "rival_seen": None,
+            "rival": None,
         }
         for sign in signs
     ]

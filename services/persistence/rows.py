@@ -101,6 +101,7 @@ def row(key: Key, content: Content, rev: int) -> tuple[dict[str, Any], Unreadabl
         "ready": tally.ready,
         "hash": content.hash,
         "epoch": content.epoch,
+        "shard": key.target.shard,
         "rev": rev,
         "summary": msgspec.json.encode({"cluster": key.target.id, **shown}),
         "body": _sendable(content.body) if error else content.body,

@@ -19,7 +19,7 @@ from schemas.frames import Phase
 from schemas.ids import Target
 from services.persistence import cursors, ledgers, tables
 from services.persistence.applying import Transaction
-from services.persistence.dialects import upsert
+from services.persistence.dialects import insert_new
 from services.persistence.engine import Database
 from services.persistence.epochs import ReceivedFrame
 from services.persistence.ledgers import Ledgers
@@ -86,7 +86,10 @@ class FrameApplier:
                 done = await transaction.apply(received)
                 rest = received[done:]
                 if wrote := bool(transaction.report.changed or transaction.report.removed):
-                    await upsert(connection, tables.Shard, [{"shard": self._shard, "rev": rev}])
+                    model = tables.Shard
+                    await connection.execute(
+                        sa.update(model).where(col(model.shard) == self._shard).values(rev=rev)
+                    )
                 if cursor is not None:
                     reached = rest[0].position.sequence - 1 if rest else cursor.sequence
                     await cursors.save(connection, replace(cursor, sequence=reached))
@@ -112,5 +115,8 @@ class FrameApplier:
         if self._rev is None:
             model = tables.Shard
             found = await connection.scalar(sa.select(col(model.rev)).where(col(model.shard) == self._shard))
+            if found is None:
+                row = {"shard": self._shard, "rev": 0, "forgotten": 0}
+                await insert_new(connection, model, [row])
             self._rev = found or 0
         return self._rev + 1

@@ -44,6 +44,7 @@ class Resource(Table, table=True):
         ),
         # What clusters are counted by, without a look at the wide rows: five times as fast.
         sa.Index(None, "target_kind", "target_id", "resource", "state", "desired", "ready"),
+        sa.Index(None, "shard", "rev"),
     )
 
     resource: str = Field(primary_key=True)
@@ -70,12 +71,32 @@ class Resource(Table, table=True):
     """`schemas.frames.content_hash` of the body."""
     epoch: str
     """The last epoch that named it."""
+    shard: int
+    """Of its target: whose revision `rev` is."""
     rev: int = Field(sa_type=sa.BigInteger)
     """Its shard's revision when its content last changed."""
     summary: bytes
     """What a list shows of it."""
     body: bytes
     """The projection, byte for byte as the agent sent it."""
+
+
+class Tombstone(Table, table=True):
+    """An object that is gone, for those who follow the changes; kept for an hour."""
+
+    __table_args__ = (sa.Index(None, "removed_at"),)
+
+    shard: int = Field(primary_key=True)
+    rev: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    """The shard's revision that removed it."""
+    resource: str = Field(primary_key=True)
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    uid: str
+    removed_at: datetime = Field(sa_type=UTCDateTime)
+    """Time of the frame that removed it."""
 
 
 class Part(Table, table=True):
@@ -103,6 +124,10 @@ class Agent(Table, table=True):
     """It said that it is going."""
     heartbeat: bytes
     """`schemas.presence.Heartbeat` as it was sent."""
+    rival_seen: datetime | None = Field(sa_type=UTCDateTime)
+    """When the broker took the last heartbeat of another agent that publishes under this id."""
+    rival: bytes | None
+    """That heartbeat; the rival stands by, or its id is another cluster's."""
 
 
 class Epoch(Table, table=True):
@@ -153,6 +178,7 @@ class Event(Table, table=True):
     __table_args__ = (
         sa.Index(None, "last_seen", "cluster_id", "uid"),
         sa.Index(None, "cluster_id", "last_seen", "uid"),
+        sa.Index(None, "shard", "rev"),
     )
 
     cluster_id: str = Field(primary_key=True)
@@ -173,10 +199,25 @@ class Event(Table, table=True):
     host: str
     epoch: str
     sequence: int = Field(sa_type=sa.BigInteger)
+    shard: int
+    rev: int = Field(sa_type=sa.BigInteger)
+    """Its shard's revision when its newest version was stored."""
     summary: bytes
     """The row as the API sends it."""
     body: bytes
     """The projection as it was observed."""
+
+
+class Confirmation(Table, table=True):
+    """Up to where the Events of one spool are committed without a gap: what its agent may forget."""
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    epoch: str = Field(primary_key=True)
+    """Of the agent's spool: a spool that was lost begins another one."""
+    sequence: int = Field(sa_type=sa.BigInteger)
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+    """Time of the last message that moved it."""
 
 
 class Cursor(Table, table=True):
@@ -194,6 +235,21 @@ class Shard(Table, table=True):
 
     shard: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
     rev: int = Field(sa_type=sa.BigInteger)
+    forgotten: int = Field(sa_type=sa.BigInteger)
+    """Tombstones up to this revision may be gone: whoever has seen less has to read all rows again."""
+
+
+class Lease(Table, table=True):
+    """Who may write what: one row per shard and per other duty, and one per living replica.
+
+    Its clock is the database's own. The fence rises with each new holder; a transaction of an earlier one
+    does not commit.
+    """
+
+    name: str = Field(primary_key=True)
+    holder: str
+    fence: int = Field(sa_type=sa.BigInteger)
+    expires_at: datetime = Field(sa_type=UTCDateTime)
 
 
 class Clock(Table, table=True):

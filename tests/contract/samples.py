@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from schemas import registry, subjects
-from schemas.control import Resync, Superseded
+from schemas.control import Confirmed, Nudge, Resync, Superseded
 from schemas.deadletter import DeadLetter
 from schemas.envelope import Envelope, sequence_text
 from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope
@@ -176,6 +176,11 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
             subjects.control(CLUSTER, "superseded"),
             message(registry.EPOCH_SUPERSEDED, Superseded(epoch=EPOCH, by="another"), MASTER),
         ),
+        (
+            subjects.control(CLUSTER, "confirmed"),
+            message(registry.EVENTS_CONFIRMED, Confirmed(epoch=EPOCH, sequence=41), MASTER),
+        ),
+        (subjects.nudge(3), message(registry.ROWS_CHANGED, Nudge(shard=3, rev=9), MASTER)),
     )
 }
 """Subject and envelope of one message per event type."""
