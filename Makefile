@@ -45,8 +45,12 @@ generate: $(READY) ## Write the generated files anew: schemas, AsyncAPI, OpenAPI
 	@$(BIN)/python -m services.cli.generate
 
 .PHONY: bench
-bench: $(READY) ## Measure, beside the reference figures
-	@$(BIN)/python -m benchmarks
+bench: $(READY) ## Measure, beside the reference figures (BENCH="fleet events" for some of them)
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+.PHONY: faults
+faults: $(READY) ## Break everything in turn, for hours (FAULTS="--seeds 1 --short" for two minutes of it)
+	@$(BIN)/python -m tests.faults $(FAULTS)
 
 .PHONY: cluster
 cluster: $(READY) ## Start a real control plane without Docker, with something of every kind inside

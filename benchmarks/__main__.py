@@ -1,41 +1,114 @@
-"""`make bench`: every figure of ours beside its reference in one run, printed and saved."""
+"""`make bench`: every figure of ours beside its reference in one run, printed as a table and saved.
+
+    python -m benchmarks                     all of them, about a quarter of an hour on two cores
+    python -m benchmarks fleet events        some
+    python -m benchmarks --small fleet       to see that it runs; the numbers mean nothing and are not saved
+
+Progress goes to standard error. The exit code is 1 when a bar is not met or a benchmark failed.
+"""
 
 import argparse
 import asyncio
+import importlib
 import json
+import signal
 import sys
 import tempfile
+import time
+import traceback
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import agent_memory, first_state, help_time, machine, stage
-from benchmarks.measure import Figure
+from benchmarks import machine, stage
+from benchmarks.databases import NAMES, SQLITE, Databases, databases
+from benchmarks.measure import Figure, table
+from benchmarks.scene import Benchmark, Scene
+from benchmarks.sizes import FULL, SMALL, Sizes
+from services.runtime import logs
 
-SETTLE = 30.0
-"""Seconds: the two cores of a small machine are to be the benchmark's."""
 RESULTS = Path(__file__).parent / "results"
+
+BENCHMARKS = {
+    "help_time": Benchmark(limit=60),
+    "first_state": Benchmark(limit=180, cluster=True),
+    "agent_memory": Benchmark(limit=240, cluster=True),
+    "change_visible": Benchmark(limit=420, cluster=True),
+    "memory_slope": Benchmark(limit=420),
+    "fleet": Benchmark(limit=600),
+    "converge": Benchmark(limit=300),
+    "big_arrival": Benchmark(limit=420),
+    "events": Benchmark(limit=300),
+}
+"""Each is the function `measure` of the module of that name."""
 
 
 def main() -> int:
-    """Run, print, save. The exit code is 1 when a bar is not met."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--pods", type=int, default=5000)
-    parser.add_argument("--nodes", type=int, default=50)
+    """Run, print, save."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
+    parser.add_argument("--small", action="store_true", help="a fraction of the size; not saved")
+    parser.add_argument("--sqlite", action="store_true", help="without the rows on PostgreSQL")
     parser.add_argument("--no-save", action="store_true", help="print only")
     arguments = parser.parse_args()
-    figures: list[Figure] = [help_time.measure()]
-    print(figures[-1].line(), flush=True)
-    with tempfile.TemporaryDirectory(prefix="atlhyper-bench-") as folder:
-        root = Path(folder)
-        with stage.populated_cluster(root / "cluster", arguments.nodes, arguments.pods, SETTLE) as plane:
-            for measure in (first_state.measure, agent_memory.measure):
-                home = root / measure.__module__
-                home.mkdir()
-                figures.append(asyncio.run(measure(plane.kubeconfig, home, arguments.pods)))
-                print(figures[-1].line(), flush=True)
-    if not arguments.no_save:
-        print(f"saved as {save(figures)}")
-    return 0 if all(figure.met for figure in figures) else 1
+    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    names = [name for name in BENCHMARKS if name in arguments.names or not arguments.names]
+    sizes = SMALL if arguments.small else FULL
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: processes and folders are put away
+    logs.configure("error")  # of ours: that a broker is away is what some of them do
+    started = time.monotonic()
+    with databases((SQLITE,) if arguments.sqlite else NAMES) as stores:
+        figures, failed = run(names, sizes, stores)
+    print(table(figures))
+    stage.say(f"{time.monotonic() - started:.0f} s in all")
+    if figures and not (arguments.no_save or arguments.small):
+        stage.say(f"saved as {save(figures)}")
+    return 1 if failed or not all(figure.met for figure in figures) else 0
+
+
+def run(names: list[str], sizes: Sizes, stores: Databases) -> tuple[list[Figure], bool]:
+    """The figures of those that ended, and whether one failed. One that fails does not stop the others."""
+    figures, failed = [], False
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="atlhyper-bench-")))
+        with ExitStack() as cluster:
+            kubeconfig = Path()
+            if any(BENCHMARKS[name].cluster for name in names):
+                plane = stage.populated_cluster(root / "cluster", sizes.nodes, sizes.pods, sizes.settle)
+                kubeconfig = cluster.enter_context(plane).kubeconfig
+            # Those that need it come first: the others have the machine to themselves.
+            for name in sorted(names, key=lambda name: not BENCHMARKS[name].cluster):
+                if not BENCHMARKS[name].cluster:
+                    cluster.close()
+                folder = root / name
+                folder.mkdir()
+                try:
+                    figures += one(name, Scene(folder, sizes, stores, kubeconfig))
+                except Exception as error:  # noqa: BLE001 - told, and the exit code says it
+                    stage.say("".join(traceback.format_exception(error)))
+                    stage.say(f"{name} FAILED: {type(error).__name__}: {error}")
+                    failed = True
+    return figures, failed
+
+
+def one(name: str, scene: Scene) -> list[Figure]:
+    """One benchmark within its time."""
+    stage.say(name)
+    started = time.monotonic()
+
+    async def limited() -> list[Figure]:
+        measure = importlib.import_module(f"benchmarks.{name}").measure
+        async with asyncio.timeout(BENCHMARKS[name].limit):
+            return list(await measure(scene))
+
+    figures = asyncio.run(limited())
+    for figure in figures:
+        stage.say("  " + " | ".join(part for part in figure.row() if part))
+    stage.say(f"  took {time.monotonic() - started:.0f} s")
+    return figures
 
 
 def save(figures: list[Figure]) -> Path:

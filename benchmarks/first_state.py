@@ -3,16 +3,17 @@
 import asyncio
 import json
 import time
-from pathlib import Path
 
 from benchmarks import stage
 from benchmarks.measure import Figure
+from benchmarks.scene import Scene
 from schemas import topology
 from schemas.frames import Frame, Phase
 from schemas.ids import kubernetes
 from schemas.kubernetes import KINDS
 from services.agent.gateway.bus import BusGateway
-from services.agent.kubernetes.repository.resources import PAGE_SIZE, KubernetesResources
+from services.agent.kubernetes.repository.lists import PAGE_SIZE
+from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk import client
 from services.agent.kubernetes.sdk.client import RawClient
 from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
@@ -38,9 +39,10 @@ class StoppingGateway(BusGateway):
             self.synced.set()
 
 
-async def measure(kubeconfig: Path, home: Path, pods: int) -> Figure:
+async def measure(scene: Scene) -> list[Figure]:
     """Rounds of both, in turn."""
-    raw = await client.connect(str(kubeconfig), timeout=60, user_agent="atlhyper-benchmark")
+    home, pods = scene.folder, scene.sizes.pods
+    raw = await client.connect(str(scene.kubeconfig), timeout=60, user_agent="atlhyper-benchmark")
     ours: list[float] = []
     reference: list[float] = []
     tune_collector()  # as every service does at its start
@@ -60,7 +62,7 @@ async def measure(kubeconfig: Path, home: Path, pods: int) -> Figure:
                     ours.append(taken)
     finally:
         await raw.close()
-    return Figure(
+    figure = Figure(
         f"first full state of {pods} pods in the agent",
         "s",
         ours,
@@ -69,6 +71,7 @@ async def measure(kubeconfig: Path, home: Path, pods: int) -> Figure:
         bar_ratio=1.5,
         published="kubectl get -o json 4.8 s",
     )
+    return [figure]
 
 
 async def _raw_list(raw: RawClient) -> tuple[int, float]:

@@ -1,14 +1,16 @@
 """Where the benchmarks play: a control plane with many pods, and a broker."""
 
+import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from schemas import topology
-from schemas.ids import kubernetes
+from schemas.ids import Target, kubernetes
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.bus import client, credentials
 from services.runtime.bus import topology as bus_topology
@@ -17,12 +19,23 @@ from services.runtime.bus.client import Bus
 from services.runtime.settings import BusSettings
 
 CLUSTER_ID = "bench"
+BENCH = kubernetes(CLUSTER_ID)
 PODS_DEADLINE = 900.0
 
 
 def say(text: str) -> None:
     """Progress, on standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+@asynccontextmanager
+async def beside(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Coroutines that run while the block does; one that fails ends it."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in work]
+        yield
+        for task in tasks:
+            task.cancel()
 
 
 @contextmanager
@@ -89,12 +102,11 @@ def _deployment(name: str, replicas: int) -> dict[str, object]:
 
 
 @asynccontextmanager
-async def broker(home: Path) -> AsyncIterator[Broker]:
-    """An embedded broker with all streams and the credential of the benchmark's agent."""
+async def broker(home: Path, targets: Iterable[Target] = (BENCH,)) -> AsyncIterator[Broker]:
+    """An embedded broker with all streams and a credential for each agent."""
     settings = BrokerSettings(home=home, nats_listen="127.0.0.1:0")
-    for user in topology.CORE_USERS:
-        credentials.issue(home, user.name)
-    credentials.issue(home, topology.agent(kubernetes(CLUSTER_ID)).name)
+    for user in (*(user.name for user in topology.CORE_USERS), *(target.durable for target in targets)):
+        credentials.issue(home, user)
     async with Broker(settings) as running:
         async with connect(running, home, topology.OPERATOR.name) as operator:
             await bus_topology.apply(operator)

@@ -18,7 +18,7 @@ class Superseded(Message):
     by: str
     """The epoch that counts."""
     instance: str = ""
-    """Where that one comes from, when it is another instance than the loser's: the id belongs to it."""
+    """Where that one comes from; empty: not known. Another one than the loser's: the id belongs to it."""
 
 
 class Confirmed(Message):

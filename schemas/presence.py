@@ -20,7 +20,7 @@ class Health(Message):
 
     healthy: bool
     status: str = ""
-    """One word: `starting`, `running`, `degraded`, `stopping`."""
+    """One word: `starting`, `running`, `degraded`, `standby` (another agent serves the id), `stopping`."""
     last_error: str = ""
     start_time: datetime
 
@@ -62,7 +62,7 @@ class Heartbeat(Message):
     """Version of the thing it serves, such as `v1.36.3`."""
     epoch: str = ""
     """Of the frames it publishes now; empty before the first."""
-    interval: float = Field(gt=0)
+    interval: float = Field(gt=0, allow_inf_nan=False)
     """Seconds until the next heartbeat; two of them missed make the agent stale, three lost."""
     capabilities: list[str] = []
     """What this agent can do: `observe:pods`, … (asked of the API server at start)."""
@@ -77,5 +77,5 @@ class ServiceHeartbeat(Message):
     """A core service's sign of life; the master's is also the clock by which agents are judged."""
 
     version: str
-    interval: float = Field(gt=0)
+    interval: float = Field(gt=0, allow_inf_nan=False)
     health: Health

@@ -8,7 +8,7 @@ import pytest
 from services.runtime import logs
 
 # The fixtures that start real servers live beside the tests of those servers.
-pytest_plugins = [f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api")]
+pytest_plugins = [f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api", "postgres")]
 
 _OURS = ("AGENT_", "API_", "ATLHYPER_", "DATABASE_", "MASTER_", "NATS_", "NOTIFIER_")
 

@@ -16,7 +16,11 @@ from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.scheduler.events import EventScheduler
 from services.agent.scheduler.heartbeats import HeartbeatScheduler
 from services.agent.scheduler.snapshots import SnapshotScheduler
+from services.agent.scheduler.standby import Standby
 from services.agent.settings import AgentSettings
+from services.agent.store import rows as spool_tables
+from services.agent.store.file import StateFile
+from services.agent.store.spool import Spool
 from services.runtime import logs
 from services.runtime.bus import client as bus_client
 from services.runtime.bus.client import Bus
@@ -39,7 +43,13 @@ class Agent:
     """One running agent, put together."""
 
     def __init__(
-        self, settings: AgentSettings, target: Target, capability: Capability, identity: Identity, bus: Bus
+        self,
+        settings: AgentSettings,
+        target: Target,
+        capability: Capability,
+        identity: Identity,
+        bus: Bus,
+        file: StateFile,
     ) -> None:
         self._settings = settings
         self._capability = capability
@@ -49,10 +59,16 @@ class Agent:
         self._capabilities: list[str] = []
         self._stopping = False
         self._target = target
-        self._superseded: str | None = None
-        """The epoch that another agent's has replaced."""
+        self.standby = Standby(target, identity.instance)
         self.gateway = BusGateway(bus, target)
-        self.events = EventScheduler(capability, self.gateway, flush_interval=settings.event_flush_interval)
+        self.spool = Spool(file, settings.spool_bytes)
+        self.events = EventScheduler(
+            capability,
+            self.gateway,
+            self.spool,
+            flush_interval=settings.event_flush_interval,
+            patience=settings.timeout_confirm,
+        )
         self.snapshots = SnapshotScheduler(
             capability,
             self.gateway,
@@ -78,29 +94,29 @@ class Agent:
             platform=self._identity.platform,
             read_only=self._settings.read_only,
         )
-        await self.gateway.on_resync(self.snapshots.resync)
+        await self.gateway.on_resync(self.resync)
         await self.gateway.on_superseded(self.superseded)
+        await self.gateway.on_confirmed(self.events.confirmed)
         service.supervise("heartbeats", self.heartbeats.run)
         service.supervise("announce", _each(self._settings.snapshot_full_interval, self.announce))
-        service.supervise("events", self.events.run)
-        service.supervise("snapshots", self.snapshots.run)
+        service.supervise("events", lambda: self.standby.while_serving(self.events.run))
+        service.supervise("snapshots", lambda: self.standby.while_serving(self.snapshots.run))
 
     async def announce(self) -> None:
         """Ask what we may do there, and say so with the next heartbeat."""
         self._capabilities = list(await self._capability.announce())
 
-    async def superseded(self, epoch: str) -> None:
-        """Told that frames of this epoch are ignored: somebody else publishes under our id."""
-        if epoch == self.snapshots.epoch != self._superseded:
-            self._superseded = epoch
-            _log.error("superseded", epoch=epoch, reason=self._rival)
+    async def superseded(self, epoch: str, by: str, instance: str) -> None:
+        """Told that frames of this epoch are ignored: another agent serves our id."""
+        if epoch == self.snapshots.epoch and not self.standby.reason:
+            self.standby.stand_by(by, instance)
 
-    @property
-    def _rival(self) -> str:
-        """Who is in our way; empty again when an epoch of ours has won."""
-        if self._superseded != self.snapshots.epoch:
-            return ""
-        return f"another agent publishes as {self._target}: give one of them an id of its own"
+    async def resync(self, epoch: str, reason: str) -> None:
+        """Asked for a new epoch; one that stands by is meant only where its own is named."""
+        if not self.standby.reason:
+            await self.snapshots.resync(epoch, reason)
+        elif epoch == self.snapshots.epoch:
+            self.standby.serve(reason)
 
     async def stop(self) -> None:
         """Say that this end is wanted."""
@@ -110,9 +126,14 @@ class Agent:
 
     def compose(self) -> Heartbeat:
         """The heartbeat as of now."""
-        collection = self._capability.collection()
+        standing_by = self.standby.reason
+        collection = [] if standing_by else self._capability.collection()
         bad = [item for item in collection if item.state not in GOOD]
-        status = "stopping" if self._stopping else "degraded" if bad else "running"
+        troubles = [f"{item.resource}: {item.reason or item.state}" for item in bad[:3]]
+        troubles[:0] = filter(None, (self._bus.health(), self.spool.trouble()))
+        if standing_by:
+            troubles = [standing_by]
+        status = "standby" if standing_by else "degraded" if troubles else "running"
         return Heartbeat(
             version=VERSION,
             instance=self._identity.instance,
@@ -122,28 +143,32 @@ class Agent:
             capabilities=self._capabilities,
             read_only=self._settings.read_only,
             health=HealthReport(
-                healthy=not bad and not self._rival,
-                status=status,
-                last_error=self._rival
-                or "; ".join(f"{item.resource}: {item.reason or item.state}" for item in bad[:3]),
+                healthy=not troubles,
+                status="stopping" if self._stopping else status,
+                last_error="; ".join(troubles),
                 start_time=self._started,
             ),
             collection=collection,
             counters={
                 "frames_published": self.snapshots.frames,
                 "events_published": self.events.published,
-                "events_dropped": self.gateway.dropped,
+                "events_repeated": self.events.repeated,
+                "events_unconfirmed": self.spool.unconfirmed,
+                "events_dropped": self.spool.dropped,
                 **self._capability.counters(),
             },
         )
 
     def state(self) -> Hashable:
         """What the master should hear of soon: epoch, rights, and where the collection stands."""
-        collection = tuple((item.resource, item.state) for item in self._capability.collection())
-        return self.snapshots.epoch, tuple(self._capabilities), self._rival, collection
+        collection = tuple((i.resource, i.state, bool(i.reason)) for i in self._capability.collection())
+        troubled = bool(self.spool.trouble()), bool(self._bus.health())
+        return self.snapshots.epoch, tuple(self._capabilities), self.standby.reason, troubled, collection
 
     def unready(self) -> str | None:
-        """Why not every resource is collected; None when all are."""
+        """Why not every resource is collected; None when all are, or none is to be."""
+        if self.standby.reason:
+            return None
         collection = self._capability.collection()
         bad = [f"{item.resource} {item.state}" for item in collection if item.state not in GOOD]
         return ", ".join(bad) or (None if collection else "nothing is collected yet")
@@ -155,6 +180,7 @@ async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -
     health = Health("agent")
     listen, was_set = settings.metrics_listen, settings.was_set("metrics_listen")
     async with (
+        StateFile(settings.state_file(target), spool_tables.TABLES) as file,
         CAPABILITIES[kind](settings) as capability,
         health.serve(listen, was_set, name="AGENT_METRICS_LISTEN"),
         bus_client.connect(settings, topology.agent(target).name, name=f"agent {target}") as bus,
@@ -165,9 +191,11 @@ async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -
             await _tell(bus, target, settings, error)
             raise
         async with Service("agent") as service:  # inside: its tasks end before what they stand on
-            agent = Agent(settings, target, capability, identity, bus)
+            agent = Agent(settings, target, capability, identity, bus, file)
             health.check("bus", bus.health)
+            health.check("serving", lambda: agent.standby.reason or None)
             health.check("collection", agent.unready)
+            health.check("spool", lambda: agent.spool.trouble() or None)
             await agent.start(service)
             try:
                 await service.wait()

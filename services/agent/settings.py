@@ -1,12 +1,13 @@
 """The agent's settings: every `AGENT_…` variable."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from schemas.ids import ID_PATTERN
+from schemas.ids import ID_PATTERN, Target
 from services.runtime.settings import BusSettings, Duration, MetricsSettings
 
 _GVR = re.compile(r"[a-z0-9-]+\.v[a-z0-9]+(\.[a-z0-9.-]+)?")
@@ -53,11 +54,24 @@ class AgentSettings(BusSettings, MetricsSettings):
     event_flush_interval: Duration = 1.0
     """Time within which several versions of one Kubernetes Event are sent as the last one."""
 
+    state: Path | None = None
+    """File with the Events that the master has not confirmed yet; by default `agent/<kind>_<id>.db` under
+    ATLHYPER_HOME. One agent per file."""
+
+    spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    """Bytes that these Events may take; beyond it the oldest are dropped, and the agent says so."""
+
+    timeout_confirm: Duration = 30.0
+    """Time without a confirmation after which Events are sent again, give or take a fifth."""
+
     timeout_http_client: Duration = 60.0
     """Limit of one request to the API server."""
 
     timeout_snapshot_collect: Duration = 30.0
     """Limit of one page of a list."""
+
+    timeout_watch: Duration = Field(default=45.0, ge=1.0, le=75.0)
+    """Time after which the API server ends a watch; five seconds more of silence, and it can't be reached."""
 
     timeout_heartbeat: Duration = 10.0
     """Limit of sending one heartbeat."""
@@ -65,9 +79,13 @@ class AgentSettings(BusSettings, MetricsSettings):
     metrics_listen: str = "127.0.0.1:9465"
     """Address of `/livez`, `/readyz`, `/metrics`; loopback only. A default port in use moves to the next."""
 
+    def state_file(self, target: Target) -> Path:
+        """Where the agent of `target` keeps what must outlive it."""
+        return self.state.expanduser() if self.state else self.home / "agent" / f"{target.durable}.db"
+
     @field_validator(
         "snapshot_interval", "snapshot_full_interval", "heartbeat_interval",
-        "timeout_http_client", "timeout_snapshot_collect", "timeout_heartbeat",
+        "timeout_confirm", "timeout_http_client", "timeout_snapshot_collect", "timeout_heartbeat",
     )  # fmt: skip
     @classmethod
     def _positive(cls, value: float) -> float:

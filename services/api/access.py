@@ -7,6 +7,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
 from services.api.problems import with_head
+from services.api.watch.stream import MEDIA_TYPE, asked_for_head
 from services.runtime import logs
 
 _log = logs.get_logger(__name__)
@@ -20,6 +21,7 @@ DURATION = Histogram(
 )
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_STREAM = MEDIA_TYPE.encode()
 _CLIENT_GONE = 499
 """The status in log and metrics when nobody was left to answer; nginx's number for it."""
 
@@ -37,13 +39,14 @@ class Access:
         started = time.perf_counter()
         method, path = scope["method"], _raw_path(scope)
         # HEAD is GET without the content (RFC 9110, 9.3.2); answering it here keeps it true for every route.
-        inner: HTTPScope = {**scope, "method": "GET"} if method == "HEAD" else scope
-        status = _CLIENT_GONE
+        inner = asked_for_head(scope) if method == "HEAD" else scope
+        status, endless = _CLIENT_GONE, False
 
         async def observe(message: Message) -> None:
-            nonlocal status
+            nonlocal status, endless
             if message["type"] == "http.response.start":
                 status = int(message["status"])
+                endless = any(value.startswith(_STREAM) for _, value in message["headers"])
                 message = {**message, "headers": [_allow_head(header) for header in message["headers"]]}
             elif message["type"] == "http.response.body" and method == "HEAD":
                 message = {**message, "body": b""}
@@ -55,7 +58,8 @@ class Access:
             seconds = time.perf_counter() - started
             route = inner.get("path_template") or "(none)"
             REQUESTS.labels(method if method in _METHODS else "(other)", route, str(status)).inc()
-            DURATION.labels(route).observe(seconds)
+            if not endless:  # how long a reader stays says nothing of how fast we answer
+                DURATION.labels(route).observe(seconds)
             _log.info("request", method=method, path=path, status=status, seconds=round(seconds, 6))
 
 

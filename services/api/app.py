@@ -15,6 +15,7 @@ from litestar.openapi.spec import License, Server
 from litestar.types import ASGIApp, Method
 
 from schemas import topology
+from schemas.subjects import ALL_NUDGES
 from services.api import problems
 from services.api.access import Access
 from services.api.consumers.dead_letters import DeadLetterKeeper
@@ -23,9 +24,12 @@ from services.api.controllers.dead_letters import DeadLetterController
 from services.api.controllers.events import EventController
 from services.api.controllers.health import HealthController
 from services.api.controllers.resources import ResourceController
+from services.api.controllers.watch import WatchController
 from services.api.guards import check_request
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
+from services.api.watch.hub import Hub
+from services.persistence.clockwatch import ClockWatch
 from services.persistence.engine import Database
 from services.persistence.migrate import check_revision
 from services.persistence.probe import DatabaseProbe
@@ -45,6 +49,7 @@ What a fleet of clusters looks like, from the control plane's database.
 Every answer says `as_of`: the broker's time of the last message that went into it. What is not collected,
 and why, is part of each answer. Errors are RFC 9457 problems with a `next` step. A list is continued with
 the `continue` of the page before; a row that changes meanwhile is shown as it is when its page is read.
+`/api/v1/watch` tells what changes, from the `position` of a list on.
 """
 
 
@@ -52,10 +57,12 @@ async def run(settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises UserError for what a person has to put right."""
     name = "API_LISTEN"
     listener = bind(free_listen(settings.listen, settings.was_set("listen"), name=name), name)
+    host, port, *_ = listener.getsockname()
+    instance = settings.instance or f"{socket.gethostname()}:{port}"
     with listener:
         async with (
-            Database(settings.database_url) as database,
-            connect(settings, topology.API.name, name=f"api@{socket.gethostname()}", wait=True) as bus,
+            Database(settings.database_url, "api") as database,
+            connect(settings, topology.API.name, name=f"api@{instance}", wait=True) as bus,
             Service("api") as service,
         ):
             await check_revision(database)
@@ -66,29 +73,53 @@ async def run(settings: ApiSettings) -> None:
             health.check("dead letters", keeper.consumer.health)
             service.supervise("database probe", probe.run)
             service.supervise("dead letters", keeper.consumer.run)
-            app = create_app(database, health, settings.cors_origins)
-            service.supervise("http", lambda: serve(app, listener))
-            host, port, *_ = listener.getsockname()
-            _log.info("serving", address=f"http://{Listen(host, port)}")
+            hub = Hub(database, settings.watch_readers)
+            await bus.subscribe(ALL_NUDGES, hub.nudge)
+            service.supervise("changes", hub.run)
+            clock = ClockWatch(database)
+            service.supervise("clock", clock.run)
+            app = create_app(database, health, hub, settings.cors_origins, clock)
+            service.supervise("http", lambda: serve(app, listener, hub.close))
+            _log.info("serving", address=f"http://{Listen(host, port)}", instance=instance)
             await service.wait()
 
 
-def create_app(database: Database, health: Health, cors_origins: Sequence[str] = ()) -> ASGIApp:
+def create_app(
+    database: Database,
+    health: Health,
+    hub: Hub,
+    cors_origins: Sequence[str] = (),
+    clock: ClockWatch | None = None,
+) -> ASGIApp:
     """The whole HTTP side on an open database, as tests use it too."""
-    return Access(_litestar(database, health, cors_origins))
+    return Access(_litestar(database, health, hub, cors_origins, clock))
 
 
-def _litestar(database: Database | None, health: Health | None, cors_origins: Sequence[str] = ()) -> Litestar:
+def _litestar(
+    database: Database | None,
+    health: Health | None,
+    hub: Hub | None,
+    cors_origins: Sequence[str] = (),
+    clock: ClockWatch | None = None,
+) -> Litestar:
     """Without a database it describes itself, but answers nothing."""
     api = Router(
         "/api/v1",
-        route_handlers=[AgentController, ResourceController, EventController, DeadLetterController],
+        route_handlers=[
+            AgentController,
+            ResourceController,
+            EventController,
+            WatchController,
+            DeadLetterController,
+        ],
     )
     return Litestar(
         route_handlers=[api, HealthController],
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "health": Provide(lambda: health, sync_to_thread=False),
+            "hub": Provide(lambda: hub, sync_to_thread=False),
+            "clock": Provide(lambda: clock, sync_to_thread=False),
         },
         before_request=check_request,
         exception_handlers=problems.HANDLERS,
@@ -118,7 +149,7 @@ def _operation_id(handler: HTTPRouteHandler, _method: Method, path: list[Any]) -
 
 def openapi_file() -> dict[str, str]:
     """The generated OpenAPI document, by its path in the repository; needs no database."""
-    schema = _litestar(None, None).openapi_schema.to_schema()
+    schema = _litestar(None, None, None).openapi_schema.to_schema()
     # Litestar keeps a handler's paths in a set, whose order changes from run to run.
     schema["paths"] = dict(sorted(schema["paths"].items()))
     return {OPENAPI_FILE: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}

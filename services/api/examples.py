@@ -11,6 +11,7 @@ from schemas.snapshot import ClusterSummary, Workloads
 from services.api import models
 
 _TIME = datetime(2026, 11, 21, 8, tzinfo=UTC)
+_POSITION = "v1." + "-".join(["0"] * 11 + ["2fa"] + ["0"] * 4)
 _TOKEN = "WyIzYTRiMDJkMzA1ZDlhMDE4Iiwic2hvcCIsIndlYi0wIl0"  # noqa: S105 - where a page ends, no secret
 
 _PODS = models.CollectionStatus(
@@ -43,7 +44,9 @@ AGENT = models.Agent(
         events={"Normal": 310, "Warning": 12},
     ),
 )
-AGENTS = models.AgentList(items=[AGENT], as_of=_TIME)
+_CLOCK = models.Clock(as_of=_TIME, continuous_since=_TIME)
+AGENTS = models.AgentList(items=[AGENT], clock=_CLOCK, as_of=_TIME)
+ONE_AGENT = to_builtins(AGENT) | {"clock": to_builtins(_CLOCK)}
 
 _ROW: dict[str, Any] = {
     "cluster": "prod-eu",
@@ -66,6 +69,7 @@ RESOURCES = {
     "continue": _TOKEN,
     "remaining": 4999,
     "as_of": "2026-11-21T08:00:00Z",
+    "position": _POSITION,
     "collection": to_builtins(_PODS),
 }
 OBJECT = _ROW | {
@@ -89,7 +93,7 @@ _EVENT = models.Event(
     component="kubelet",
     host="node-1",
 )
-EVENTS = models.EventList(items=[_EVENT], continue_=_TOKEN, remaining=321, as_of=_TIME)
+EVENTS = models.EventList(items=[_EVENT], continue_=_TOKEN, remaining=321, as_of=_TIME, position=_POSITION)
 EVENT = to_builtins(_EVENT) | {
     "object": {"metadata": {"name": "web-0.17c2f1", "namespace": "shop"}, "reason": "BackOff", "count": 4},
     "as_of": "2026-11-21T08:00:00Z",
@@ -111,7 +115,36 @@ DEAD_LETTERS = models.DeadLetterList(items=[_DEAD_LETTER], continue_=_TOKEN, rem
 DEAD_LETTER = to_builtins(_DEAD_LETTER) | {"body": "e30="}
 
 
+_KEY = {"agent_kind": "kubernetes", "cluster": "prod-eu", "resource": "pods", "namespace": "shop"}
+_GONE: dict[str, Any] = _KEY | {"name": "web-0", "uid": _ROW["uid"], "rev": 762}
+WATCH: dict[str, Any] = {
+    "put": _GONE | {"item": _ROW},
+    "delete": _GONE,
+    "synced": {"as_of": "2026-11-21T08:00:00Z"},
+    "resync": {"reason": "your position is older than the removals that are still known"},
+    "bye": {"reason": "this replica of the api is stopping; continue on another"},
+}
+"""The data of each kind of message."""
+
+
 def answer(shape: type[Struct], description: str, example: Any) -> dict[int, ResponseSpec]:
     """What OpenAPI says of an operation's 200."""
     examples = [Example(value=to_builtins(example, builtin_types=()))]
     return {200: ResponseSpec(shape, description=description, generate_examples=False, examples=examples)}
+
+
+def stream(shape: Any, description: str, data: dict[str, Any]) -> dict[int, ResponseSpec]:
+    """What OpenAPI says of a 200 that is a stream: one message of each kind."""
+    examples = [
+        Example(summary=event, value={"event": event, "id": _POSITION, "data": some})
+        for event, some in data.items()
+    ]
+    return {
+        200: ResponseSpec(
+            shape,
+            description=description,
+            media_type="text/event-stream",
+            generate_examples=False,
+            examples=examples,
+        )
+    }

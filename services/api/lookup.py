@@ -20,8 +20,8 @@ async def find_agent(session: Session, target: Target) -> AgentStatus:
     status = await queries.get_agent(session, target)
     if status is not None:
         return status
-    known = [other.target.id for other in await queries.list_agents(session, target.kind)]
-    names = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+    known = await queries.list_agents(session, target.kind, limit=_NAMED)
+    names = ", ".join(other.target.id for other in known.items) + (", …" if known.remaining else "")
     raise problems.ProblemError(
         problems.UNKNOWN_AGENT,
         f"no agent {target} has ever been heard of",

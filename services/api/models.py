@@ -18,6 +18,13 @@ AsOf = Annotated[
 Continue = Annotated[
     str | None, Meta(description="Give it as `continue` for the next page; null on the last one.")
 ]
+Position = Annotated[
+    str,
+    Meta(
+        description="Where this answer stands: give the first page's as `since` to `/api/v1/watch`, and "
+        "nothing that has changed meanwhile is missed."
+    ),
+]
 Remaining = Annotated[int, Meta(description="How many items follow after this page, counted up to 100,000.")]
 
 
@@ -55,9 +62,37 @@ class AgentHealth(Struct, kw_only=True):
     """What the agent says of itself (OpAMP's ComponentHealth)."""
 
     healthy: bool = False
-    status: Annotated[str, Meta(description="`starting`, `running`, `degraded` or `stopping`.")] = ""
+    status: Annotated[
+        str, Meta(description="`starting`, `running`, `degraded`, `standby` or `stopping`.")
+    ] = ""
     last_error: str = ""
     start_time: datetime | None = None
+
+
+class Rival(Struct, kw_only=True):
+    """Another agent under the same id. It does not serve it."""
+
+    seen: Annotated[datetime, Meta(description="The broker's time of its last heartbeat.")]
+    version: Annotated[str, Meta(description="Version of its code.")]
+    instance: Annotated[str, Meta(description="The real thing it serves; empty: it can't tell.")]
+    reason: Annotated[str, Meta(description="Why it does not serve the id, and what to do.")]
+
+
+class Clock(Struct, kw_only=True):
+    """The broker's clock, by which agents are judged: it moves with each beat of a master."""
+
+    as_of: Annotated[datetime | None, Meta(description="Now, as far as is known; null: no master yet.")]
+    continuous_since: Annotated[
+        datetime | None,
+        Meta(description="Since when no beat has been missing: nobody is judged by a silence before it."),
+    ]
+    stands: Annotated[
+        str,
+        Meta(
+            description="Why the clock stands, and with it each `state`: the broker or the masters are away, "
+            "which says nothing about the agents. Empty while it runs."
+        ),
+    ] = ""
 
 
 class Agent(Struct, kw_only=True):
@@ -93,6 +128,9 @@ class Agent(Struct, kw_only=True):
     ]
     resync_reason: Annotated[str, Meta(description="Why a new epoch was asked for; empty when none was.")]
     resync_since: datetime | None = None
+    rival: Annotated[
+        Rival | None, Meta(description="Another agent that has been heard under this id; null: none.")
+    ] = None
     collection: Annotated[
         list[CollectionStatus], Meta(description="Every resource, those with problems too.")
     ]
@@ -101,10 +139,17 @@ class Agent(Struct, kw_only=True):
     ]
 
 
+class OneAgent(Agent, kw_only=True):
+    """One agent, and the clock that it is judged by."""
+
+    clock: Clock
+
+
 class AgentList(Struct, kw_only=True):
-    """All agents (or clusters), by kind and id."""
+    """A page of agents (or clusters), by kind and id."""
 
     items: list[Agent]
+    clock: Clock
     continue_: Continue = field(name="continue", default=None)
     remaining: Remaining = 0
     as_of: Annotated[datetime | None, Meta(description="The oldest `as_of` among the items.")] = None
@@ -157,12 +202,11 @@ class Event(Struct, kw_only=True):
     host: Annotated[str, Meta(description="The reporter's node; empty for none.")]
 
 
+ROW_OR_EVENT = [Reference(f"#/components/schemas/{name}") for name in ("Row", "Event")]
 _ROWS_OR_EVENTS = BodyKwarg(
     description="Events for `events`, rows for every other resource.",
     # msgspec knows no union of two structs, so the type says one of them.
-    schema_extra={
-        "items": Schema(one_of=[Reference(f"#/components/schemas/{name}") for name in ("Row", "Event")])
-    },
+    schema_extra={"items": Schema(one_of=ROW_OR_EVENT)},
 )
 
 
@@ -173,6 +217,7 @@ class ResourceList(Struct, kw_only=True):
     continue_: Continue = field(name="continue")
     remaining: Remaining
     as_of: AsOf
+    position: Position
     collection: Annotated[
         CollectionStatus, Meta(description="Whether these rows are all there is, and why not.")
     ]
@@ -192,6 +237,7 @@ class EventList(Struct, kw_only=True):
     continue_: Continue = field(name="continue")
     remaining: Remaining
     as_of: AsOf
+    position: Position
 
 
 class StoredEvent(Event, kw_only=True):

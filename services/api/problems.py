@@ -131,6 +131,13 @@ UNAVAILABLE = Kind(
     "the database did not answer",
     "try again in a few seconds; /readyz?verbose says what the api is waiting for",
 )
+TOO_MANY_READERS = Kind(
+    "too-many-readers",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many readers",
+    "500 readers follow the changes already",
+    "try again in a few seconds, or another replica; API_WATCH_READERS sets how many there may be",
+)
 NOT_READY = Kind(
     "not-ready",
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -190,7 +197,7 @@ def _path(request: Request[Any, Any, Any]) -> str:
 
 
 def _on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[Problem]:
-    return _answer(request, error)
+    return _answer(request, error, {"retry-after": "5"} if error.kind is TOO_MANY_READERS else None)
 
 
 def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -15,6 +15,9 @@ from services.runtime.listen import Listen
 GRACE = 2.0
 """Seconds that requests under way have to end after a stop was asked for."""
 _BACKLOG = 512
+_UNHEARD = 60.0
+"""Seconds after which a connection whose peer takes nothing of what is sent is dead: the reader of a stream
+that vanished would keep its place for a quarter of an hour."""
 
 
 class _Server(uvicorn.Server):
@@ -33,6 +36,8 @@ def bind(address: str, name: str) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; inherited by the connections
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNHEARD * 1000))
         listener.bind((listen.host, listen.port))
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -41,9 +46,10 @@ def bind(address: str, name: str) -> socket.socket:
     return listener
 
 
-async def serve(app: ASGIApp, listener: socket.socket) -> None:
+async def serve(app: ASGIApp, listener: socket.socket, ending: Callable[[], None] | None = None) -> None:
     """Answer requests until cancelled; then those under way have `GRACE` seconds.
 
+    `ending` is called first then: streams end by it, since uvicorn would wait for them.
     `listener` stays open, so that a server that failed can be started again on it.
     """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -61,6 +67,8 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        if ending is not None:
+            ending()
         server.should_exit = True
         await serving
         raise

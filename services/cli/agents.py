@@ -29,7 +29,10 @@ def agents(id: str | None, output: str) -> None:
 def show_agents(output: Output, *, kubernetes_only: bool, only: Sequence[str]) -> None:
     """Print all agents, or those with these ids."""
     with Client(resolve()) as client:
-        items: list[dict[str, Any]] = client.get("/clusters" if kubernetes_only else "/agents")["items"]
+        pages = list(client.pages("/clusters" if kubernetes_only else "/agents"))
+    items: list[dict[str, Any]] = [item for page in pages for item in page["items"]]
+    if why := pages[-1]["clock"]["stands"]:
+        click.echo(f"note: {why}; states are as of {pages[-1]['clock']['as_of'] or 'never'}", err=True)
     noun = "clusters" if kubernetes_only else "agents"
     found = [item for item in items if not only or item["id"] in only]
     if missing := [wanted for wanted in only if all(item["id"] != wanted for item in found)]:
@@ -70,5 +73,7 @@ def _problems(item: dict[str, Any], wide: bool) -> Iterator[str]:
     told = tuple(f"{entry['resource']}: " for entry in item["collection"])
     if error and not item["health"]["healthy"] and not error.startswith(told):  # else it is said above
         yield error
+    if rival := item["rival"]:
+        yield f"another agent (version {rival['version']}) uses this id: {rival['reason']}"
     if item["resync_reason"]:
         yield f"resync asked for: {item['resync_reason']}"

@@ -151,7 +151,8 @@ class Listing:
         rows: dict[Query, list[dict[str, Any]]] = {query: [] for query in self.queries}
         errors: list[UserError] = []
         answered = 0
-        known = {} if chosen else {item["id"]: item for item in self.client.get("/clusters")["items"]}
+        pages = [] if chosen else self.client.pages("/clusters")
+        known = {item["id"]: item for page in pages for item in page["items"]}
         clusters = chosen or [*known]
         if not clusters:
             note("no cluster is known yet; one appears with its first heartbeat, `atlhyper up` starts one")

@@ -93,7 +93,10 @@ def db() -> None:
 
 @db.command(cls=service_command(STORE))
 def upgrade() -> None:
-    """Make the tables, or bring them to what this version needs. Safe to repeat.
+    """Make the tables, or bring them to what this version needs.
+
+    Safe to repeat, and safe to run from several machines at a time: each waits for the one before it.
+    Upgrade the database first, then the services.
 
     Example: `DATABASE_URL=postgresql+asyncpg://atlhyper@localhost/atlhyper atlhyper db upgrade`
     """
@@ -102,6 +105,7 @@ def upgrade() -> None:
     from services.runtime.settings import StoreSettings, load
 
     settings = load(StoreSettings)
+    logs.configure(settings.log_level)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     before, after = asyncio.run(upgrade_tables(settings.database_url))
     where = logs.mask(settings.database_url)

@@ -1,72 +1,68 @@
 """Composition of the master."""
 
-import asyncio
 import re
-import socket
+import secrets
 from collections.abc import Collection
-from datetime import timedelta
+from pathlib import Path
 
 from schemas import topology
-from schemas.ids import SHARDS
-from services.master.events import EventReader
-from services.master.heartbeats import Heart, HeartbeatReader
+from services.master.confirmations import Confirmations
+from services.master.duties import duty_of
+from services.master.heartbeats import Heart
+from services.master.keeper import Keeper
+from services.master.nudges import Nudges
 from services.master.resync import Resyncs, Superseding
 from services.master.settings import MasterSettings
-from services.master.snapshots import SnapshotReader
 from services.master.work import DatabaseWork
-from services.persistence import queries, retention
 from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
-from services.persistence.ledgers import wanted_resyncs
+from services.persistence.leases import Leases
+from services.persistence.lock import ProcessLock
 from services.persistence.migrate import check_revision
-from services.runtime import logs
+from services.persistence.probe import DatabaseProbe
 from services.runtime.bus.client import connect
 from services.runtime.bus.consumer import Consumer
 from services.runtime.health import Health
 from services.runtime.lifecycle import Service
 
-_log = logs.get_logger(__name__)
-
 MAX_LAG = 20_000
 """Messages behind which the rows are no longer called current."""
-_HOUSEKEEPING = 3600.0
-"""Seconds between two removals of what is past its retention."""
 
 
 async def run(settings: MasterSettings) -> None:
     """Until SIGTERM or SIGINT. Raises UserError for what a person has to put right."""
     # A subject token, and the same after a restart: the stream keeps the last heartbeat of each name.
-    instance = re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname()) or "master"
+    instance = re.sub(r"[^A-Za-z0-9_-]", "_", settings.instance)
     health = Health("master")
     async with (
-        Database(settings.database_url) as db,
+        Database(settings.database_url, "master") as db,
         connect(settings, topology.MASTER.name, name=instance, wait=True) as bus,
         Service("master") as service,
     ):
         await check_revision(db)
-        work = DatabaseWork()
-        resyncs = Resyncs(bus, settings.resync_concurrency, settings.resync_interval)
-        for target, (epoch, reason) in (await wanted_resyncs(db)).items():
-            resyncs.want(target, epoch, reason)
-        losers = Superseding(bus)
-        consumers = {
-            "heartbeats": HeartbeatReader(bus, db, work).consumer,
-            **{
-                f"snapshots {shard}": SnapshotReader(bus, db, work, resyncs, losers, shard).consumer
-                for shard in range(SHARDS)
-            },
-            **{f"events {shard}": EventReader(bus, db, work, shard).consumer for shard in range(SHARDS)},
-        }
+        work, nudges, confirmations = DatabaseWork(), Nudges(bus), Confirmations(bus)
+        resyncs = Resyncs(
+            bus, settings.resync_concurrency, settings.resync_interval, settings.resync_patience
+        )
+        losers = Superseding(bus, settings.resync_interval)
+        keeper = Keeper(
+            Leases(db, f"{instance}/{secrets.token_hex(4)}", settings.lease),
+            lambda holding: duty_of(holding, bus, db, work, resyncs, losers, nudges, confirmations, settings),
+            bus,
+            ProcessLock(Path(f"{db.name}.master")) if db.is_sqlite else None,
+        )
         health.check("bus", bus.health)
-        health.check("database", work.health)
-        health.check("consumers", lambda: _reading(consumers.values()))
-        health.check("lag", lambda: _lag(consumers.values()))
+        probe = DatabaseProbe(db)
+        health.check("database", lambda: work.health() or probe.health())
+        health.check("leases", keeper.health, keeper.status)
+        health.check("consumers", lambda: _reading(keeper.consumers))
+        health.check("lag", lambda: _lag(keeper.consumers))
         listen, was_set = settings.metrics_listen, settings.was_set("metrics_listen")
         async with health.serve(listen, was_set, name="MASTER_METRICS_LISTEN"):
-            for name, consumer in consumers.items():
-                service.supervise(name, consumer.run)
+            service.supervise("database probe", probe.run)
             service.supervise("resyncs", resyncs.run)
-            service.supervise("retention", lambda: _forget(db, timedelta(seconds=settings.retention)))
+            service.supervise("nudges", nudges.run)
+            service.supervise("confirmations", confirmations.run)
+            service.supervise("leases", keeper.run)
             service.supervise("heartbeat", Heart(bus, settings.heartbeat_interval, health.failing).run)
             await service.wait()
 
@@ -76,19 +72,5 @@ def _reading(consumers: Collection[Consumer]) -> str | None:
 
 
 def _lag(consumers: Collection[Consumer]) -> str | None:
-    worst = max(consumer.lag for consumer in consumers)
+    worst = max((consumer.lag for consumer in consumers), default=0)
     return f"{worst} messages are still to be read" if worst > MAX_LAG else None
-
-
-async def _forget(db: Database, older_than: timedelta) -> None:
-    """Remove what is past its retention, by the broker's clock, for ever."""
-    while True:
-        try:
-            async with db.read() as session:
-                now = await queries.clock(session)
-            if now is not None and (gone := await retention.forget(db, older_than, now.latest)):
-                await db.give_back()
-                _log.info("old events and dead letters removed", rows=gone)
-        except DatabaseUnavailable as error:
-            _log.warning("old rows could not be removed", reason=str(error))
-        await asyncio.sleep(_HOUSEKEEPING)

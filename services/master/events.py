@@ -1,16 +1,20 @@
 """From observed Kubernetes Events to rows."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 
 from schemas import subjects, topology
 from schemas.subjects import Up
 from services.master import metrics
+from services.master.confirmations import Confirmations
+from services.master.nudges import Nudges
 from services.master.work import DatabaseWork
-from services.persistence import events
+from services.persistence import confirmations, events
+from services.persistence.confirmations import Mark, SpoolId, mark_of
 from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
 from services.runtime.bus.client import Bus
-from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
+from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Rejected
 
 BATCH = 500
 """Versions of Events in one transaction."""
@@ -19,9 +23,22 @@ BATCH = 500
 class EventReader:
     """Stores the Events of one shard."""
 
-    def __init__(self, bus: Bus, db: Database, work: DatabaseWork, shard: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        db: Database,
+        work: DatabaseWork,
+        nudges: Nudges,
+        confirmations: Confirmations,
+        shard: int,
+    ) -> None:
         self._db = db
+        self._shard = shard
+        self._nudges = nudges
         self._work = work
+        self._confirmations = confirmations
+        self._buried: deque[Mark] = deque(maxlen=2 * BATCH)
+        """Dead letters before which something is not committed yet; one that is left out comes again."""
         self.consumer = Consumer(
             bus,
             topology.EVENTS,
@@ -30,6 +47,7 @@ class EventReader:
             self._store,
             service="master",
             batch=BATCH,
+            on_poison=self._after_poison,
         )
 
     async def _store(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:
@@ -44,5 +62,26 @@ class EventReader:
             for delivery in deliveries
             if isinstance(delivery.subject, Up)
         ]
-        await self._work.run(topology.EVENTS, events.store(self._db, observed, cursor))
+        marks = [mark for delivery in deliveries if (mark := _mark(delivery))]
+        marks += self._buried
+        stored = await self._work.run(topology.EVENTS, events.store(self._db, observed, cursor, marks))
+        self._nudges.changed(self._shard, stored.rev)
+        self._confirm(stored.confirmed)
         metrics.EVENTS.inc(len(observed))
+
+    async def _after_poison(self, rejected: Rejected) -> None:
+        """It is dealt with; without a confirmation its agent would send it for ever."""
+        if mark := _mark(rejected):
+            self._buried.append(mark)
+            self._confirm(await confirmations.store(self._db, list(self._buried)))
+
+    def _confirm(self, reached: Mapping[SpoolId, int]) -> None:
+        waiting = [mark for mark in self._buried if mark.sequence > reached.get(mark.spool, 0)]
+        self._buried = deque(waiting, self._buried.maxlen)
+        self._confirmations.committed(reached)
+
+
+def _mark(message: Delivery | Rejected) -> Mark | None:
+    if not isinstance(message.subject, Up):
+        return None
+    return mark_of(message.subject.target, message.envelope, message.message.time)

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from schemas import registry, subjects, topology
 from schemas.presence import Health, ServiceHeartbeat
 from schemas.subjects import Core, Up
+from services.master.resync import Superseding
 from services.master.work import DatabaseWork
 from services.persistence import presence
 from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
+from services.persistence.liveness import Beat
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
@@ -24,11 +26,14 @@ GATHER = 0.2
 
 
 class HeartbeatReader:
-    """Stores the last heartbeat of each agent and moves the clock."""
+    """Stores the last heartbeat of each agent, moves the clock, and answers agents that share an id."""
 
-    def __init__(self, bus: Bus, db: Database, work: DatabaseWork) -> None:
+    def __init__(self, bus: Bus, db: Database, work: DatabaseWork, losers: Superseding) -> None:
         self._db = db
         self._work = work
+        self._losers = losers
+        self._last_beat: list[Beat] = []
+        """One at most: what a beat of another master is measured by."""
         self.consumer = Consumer(
             bus,
             topology.HEARTBEATS,
@@ -47,8 +52,13 @@ class HeartbeatReader:
                 case Up(target=target):
                     signs.append(presence.Sign(target, delivery.body, delivery.stream_time))
                 case Core(noun="heartbeat", rest=("master", _)):
-                    beats.append(presence.Beat(delivery.stream_time, delivery.body.interval))
-        await self._work.run(topology.HEARTBEATS, presence.store(self._db, signs, beats, cursor))
+                    beats.append(Beat(delivery.stream_time, delivery.body.interval))
+        if beats:
+            beats = [*self._last_beat, *beats]
+            self._last_beat = beats[-1:]
+        rivals = await self._work.run(topology.HEARTBEATS, presence.store(self._db, signs, beats, cursor))
+        for rival in rivals:
+            await self._losers.meet(rival)
         await asyncio.sleep(GATHER)
 
 

@@ -1,4 +1,4 @@
-"""Asking agents for a new epoch, and telling those whose epoch has lost."""
+"""Asking agents for a new epoch, and telling those that share an id who serves it."""
 
 import asyncio
 import random
@@ -11,16 +11,16 @@ from schemas.control import Resync, Superseded
 from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master import metrics
+from services.persistence.rivals import Rival
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
+from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
 
-PATIENCE = 30.0
-"""Seconds after which an agent that does not get there makes room for the next one."""
-_TOLD = 5.0
-"""Seconds before the same loser is told again."""
 _REMEMBERED = 10_000
+_LONGEST_REST = 600.0
+"""Seconds at most that an agent which never answers is left alone between two of its turns."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,12 @@ class _Want:
     reason: str
     started: float = 0.0
     """Monotonic seconds when its turn began; 0: it waits."""
+    requests: int = 0
+    """In this turn."""
     next_request: float = 0.0
+    turns: int = 0
+    """That ended without an answer."""
+    rests_until: float = 0.0
     begun: bool = False
     """Its new epoch has begun; what is left is its data."""
 
@@ -37,14 +42,17 @@ class _Want:
 class Resyncs:
     """The agents of which a new epoch is wanted. At most `concurrency` have their turn at one time.
 
-    A turn lasts from the first request until the agent is in sync again, or PATIENCE; requests are repeated
-    until its `begin` is seen, since what is sent over `ctl` is not stored.
+    A turn lasts from the first request until the agent is in sync again, or for `patience` seconds. Requests
+    are repeated until its `begin` is seen, since what is sent over `ctl` is not stored: first after
+    `interval` seconds, then after twice as long, and so on. An agent that let its turn pass, lost as a rule,
+    rests for longer after each, so that those who are there need not wait for it.
     """
 
-    def __init__(self, bus: Bus, concurrency: int, interval: float) -> None:
+    def __init__(self, bus: Bus, concurrency: int, interval: float, patience: float) -> None:
         self._bus = bus
         self._concurrency = concurrency
         self._interval = interval
+        self._patience = patience
         self._wants: dict[Target, _Want] = {}
         """In the order of their turns."""
         self._changed = asyncio.Event()
@@ -57,9 +65,20 @@ class Resyncs:
             self._wants[target] = _Want(epoch, reason)
             self._changed.set()
         elif known.begun or known.epoch != epoch:
-            known.epoch, known.reason, known.begun, known.next_request = epoch, reason, False, 0.0
+            known.epoch, known.reason, known.begun = epoch, reason, False
+            known.requests, known.next_request, known.turns, known.rests_until = 0, 0.0, 0, 0.0
+            self._changed.set()
+        elif known.rests_until:  # it has published since
+            known.turns, known.rests_until = 0, 0.0
             self._changed.set()
         metrics.RESYNCS_WANTED.set(len(self._wants))
+
+    def forget(self, shard: int) -> None:
+        """The agents of a shard are another master's from now on."""
+        for target in [target for target in self._wants if target.shard == shard]:
+            del self._wants[target]
+        metrics.RESYNCS_WANTED.set(len(self._wants))
+        self._changed.set()
 
     def begun(self, target: Target) -> None:
         """A new epoch has begun: no more requests."""
@@ -79,22 +98,20 @@ class Resyncs:
         while True:
             self._changed.clear()
             await self._ask_those_due(time.monotonic())
-            try:
-                async with asyncio.timeout(self._pause(time.monotonic())):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            await set_within(self._changed, self._pause(time.monotonic()))
 
     def _pause(self, now: float) -> float:
         due = [want.next_request for want in self._wants.values() if want.started and not want.begun]
-        ends = [want.started + PATIENCE for want in self._wants.values() if want.started]
+        ends = [want.started + self._patience for want in self._wants.values() if want.started]
         return max(0.01, min([*due, *ends, now + self._interval]) - now)
 
     async def _ask_those_due(self, now: float) -> None:
         for target, want in self._turns(now).items():
             if want.begun or want.next_request > now:
                 continue
-            want.next_request = now + self._interval * random.uniform(0.8, 1.2)
+            pause = min(self._interval * 2**want.requests, self._patience)
+            want.next_request = now + pause * random.uniform(0.8, 1.2)
+            want.requests += 1
             body = Resync(epoch=want.epoch, reason=want.reason)
             envelope = registry.RESYNC_REQUESTED.envelope(body, source=_source(self._bus))
             if await _tell(self._bus, subjects.control(target, "resync"), envelope):
@@ -103,42 +120,72 @@ class Resyncs:
     def _turns(self, now: float) -> Mapping[Target, _Want]:
         """Those whose turn it is, after giving free places to the ones that wait."""
         for target, want in list(self._wants.items()):
-            if want.started and now - want.started > PATIENCE:
+            if want.started and now - want.started > self._patience:
                 # To the end of the line; one that has begun needs no further turn.
                 del self._wants[target]
                 if not want.begun:
-                    self._wants[target] = _Want(want.epoch, want.reason)
+                    rest = min(self._patience * (2**want.turns - 1), _LONGEST_REST)
+                    self._wants[target] = _Want(
+                        want.epoch, want.reason, turns=want.turns + 1, rests_until=now + rest
+                    )
         metrics.RESYNCS_WANTED.set(len(self._wants))
         running = sum(1 for want in self._wants.values() if want.started)
         for want in self._wants.values():
             if running >= self._concurrency:
                 break
-            if not want.started:
-                want.started = now
+            if not want.started and want.rests_until <= now:
+                want.started, want.rests_until = now, 0.0
                 running += 1
         return {target: want for target, want in self._wants.items() if want.started}
 
 
 class Superseding:
-    """Tells the losers: agents that still publish in an epoch after a newer one of the same id has begun."""
+    """Tells agents that another one serves their id, and one of them when it is free again.
 
-    def __init__(self, bus: Bus) -> None:
+    Nothing is remembered of who stands by: their heartbeats, and frames of those who do not know it yet, come
+    again and again, and so does the answer. The same agent is told once in `interval` seconds.
+    """
+
+    def __init__(self, bus: Bus, interval: float) -> None:
         self._bus = bus
+        self._interval = interval
         self._told: dict[tuple[Target, str], float] = {}
 
-    async def tell(self, target: Target, epoch: str, by: str) -> None:
-        """Tell one, unless it has just been told. While the broker is away nobody is."""
-        now = time.monotonic()
-        if now - self._told.get((target, epoch), -_TOLD) < _TOLD:
+    async def meet(self, rival: Rival) -> None:
+        """Answer the heartbeat of an agent that does not serve its id."""
+        if rival.may_serve:
+            if rival.epoch:
+                await self._call(rival)
+        elif rival.epoch and not rival.standing_by:
+            await self.tell(rival.target, rival.epoch, rival.winner, rival.winner_instance)
+
+    async def tell(self, target: Target, epoch: str, by: str, instance: str) -> None:
+        """Tell an agent to stand by for the epoch `by`, which comes from `instance`."""
+        if not self._due(target, epoch):
             return
-        if len(self._told) >= _REMEMBERED:
-            self._told.clear()
-        self._told[target, epoch] = now
-        _log.warning("a newer epoch has begun, telling the older one", target=str(target), epoch=epoch, by=by)
-        body = Superseded(epoch=epoch, by=by)
+        _log.warning(
+            "another agent serves the id: this one is to stand by", target=str(target), epoch=epoch, by=by
+        )
+        body = Superseded(epoch=epoch, by=by, instance=instance)
         envelope = registry.EPOCH_SUPERSEDED.envelope(body, source=_source(self._bus))
         if await _tell(self._bus, subjects.control(target, "superseded"), envelope):
             metrics.SUPERSEDED.inc()
+
+    async def _call(self, rival: Rival) -> None:
+        """Have it serve: it begins a new epoch, and the newest one wins."""
+        _log.warning("the agent that served the id is gone: calling another", target=str(rival.target))
+        body = Resync(epoch=rival.epoch, reason="the agent that served this id is gone")
+        envelope = registry.RESYNC_REQUESTED.envelope(body, source=_source(self._bus))
+        await _tell(self._bus, subjects.control(rival.target, "resync"), envelope)
+
+    def _due(self, target: Target, epoch: str) -> bool:
+        now = time.monotonic()
+        if now - self._told.get((target, epoch), -self._interval) < self._interval:
+            return False
+        if len(self._told) >= _REMEMBERED:
+            self._told.clear()
+        self._told[target, epoch] = now
+        return True
 
 
 def _source(bus: Bus) -> str:

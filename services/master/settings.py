@@ -1,5 +1,7 @@
 """Settings of the master."""
 
+import socket
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -11,6 +13,13 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
 
     model_config = SettingsConfigDict(env_prefix="MASTER_")
 
+    instance: str = Field(default_factory=socket.gethostname, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    """Name of this master among its replicas, in its heartbeat and on its leases; by default the host's."""
+
+    lease: Duration = Field(default=6.0, ge=1.0, le=60.0)
+    """How long another master waits before it takes over from one that says nothing any longer; the same for
+    all. A lease is renewed six times in it."""
+
     heartbeat_interval: Duration = Field(default=5.0, ge=0.1, le=60.0)
     """Pause between two heartbeats of the master. They are the clock by which agents are judged: a lost agent
     is shown at the first one after three of its own heartbeats are missing."""
@@ -19,7 +28,15 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
     """Agents that are asked for their whole state at one time; the others wait for their turn."""
 
     resync_interval: Duration = Field(default=5.0, ge=0.1)
-    """Pause, with jitter, before an agent that has not begun is asked again."""
+    """Pause, with jitter, before an agent that has not begun is asked again; it doubles each time. Also the
+    pause before an agent whose id another one serves is told so again."""
+
+    resync_patience: Duration = Field(default=30.0, ge=0.1)
+    """After how long an agent that was asked and is not in sync makes room for the next one."""
+
+    tombstone_retention: Duration = Field(default=3600.0, ge=10.0)
+    """How long it is known which objects were removed: a reader of changes that was away for longer reads all
+    of them again."""
 
     retention: Duration = Field(default=30 * 86400.0, ge=60.0)
     """How long Kubernetes Events are kept after they were last seen, dead letters after they were stored."""

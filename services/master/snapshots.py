@@ -1,11 +1,15 @@
 """From the frames of one shard to rows."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from schemas import subjects, topology
+from schemas.errors import ContractError
 from schemas.frames import Phase
+from schemas.ids import Target
 from schemas.subjects import Up
 from services.master import metrics
+from services.master.nudges import Nudges
 from services.master.resync import Resyncs, Superseding
 from services.master.work import DatabaseWork
 from services.persistence.cursors import CursorStore
@@ -16,25 +20,35 @@ from services.persistence.report import Judged, Report
 from services.persistence.state import FrameApplier
 from services.runtime import logs
 from services.runtime.bus.client import Bus
-from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
-from services.runtime.bus.delivery import Rejected
+from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Room
+from services.runtime.bus.delivery import Message, Rejected
 
 _log = logs.get_logger(__name__)
 
-WINNER_SILENT = 120.0
-"""Seconds without a frame after which an epoch no longer keeps the one that it replaced from coming back.
-Four digests with the agents' default."""
-BATCH = 16
-"""Frames that are fetched together: enough to share transactions, few enough that a change behind a big
-snapshot need not wait for more than these."""
+BATCH = 32
+"""Frames that are fetched together, and small ones that share a transaction."""
+AHEAD = Room(64 * 1024 * 1024)
+"""For the frames of agents that are not in sync, of all shards: those behind them in the log are read and
+applied first. A large frame is some 10 to 150 KiB packed, a cluster of 30,000 pods 70 of them."""
+_EPOCH = "ce-epoch"
+"""The envelope's extension, which is looked at before the frame is unpacked."""
 
 
 class SnapshotReader:
     """Applies the frames of one shard and has the agents told what follows from it."""
 
     def __init__(
-        self, bus: Bus, db: Database, work: DatabaseWork, resyncs: Resyncs, losers: Superseding, shard: int
+        self,
+        bus: Bus,
+        db: Database,
+        work: DatabaseWork,
+        resyncs: Resyncs,
+        losers: Superseding,
+        nudges: Nudges,
+        shard: int,
     ) -> None:
+        self._shard = shard
+        self._nudges = nudges
         self._applier = FrameApplier(db, shard)
         self._work = work
         self._resyncs = resyncs
@@ -48,9 +62,27 @@ class SnapshotReader:
             service="master",
             batch=BATCH,
             on_poison=self._after_poison,
+            may_wait=self._may_wait,
+            room=AHEAD,
         )
 
-    async def _apply(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:
+    async def _may_wait(self, messages: Sequence[Message]) -> set[str]:
+        """Whoever is not in sync, or begins anew: a large cluster that arrives is not to delay the others."""
+        agents: dict[str, Target] = {}
+        epochs: dict[str, set[str]] = {}
+        for message in messages:
+            with suppress(ContractError):  # it goes to the dead letters
+                subject = subjects.parse(message.subject)
+                assert isinstance(subject, Up)  # by the filter
+                agents[message.subject] = subject.target
+                epochs.setdefault(message.subject, set()).add(message.headers.get(_EPOCH, ""))
+        try:
+            in_sync = await self._applier.in_sync(set(agents.values()))
+        except DatabaseUnavailable:
+            in_sync = {}  # the next transaction says so
+        return {name for name, target in agents.items() if epochs[name] != {in_sync.get(target)}}
+
+    async def _apply(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> int:
         assert cursor is not None
         received = [
             ReceivedFrame(
@@ -64,9 +96,11 @@ class SnapshotReader:
             if isinstance(delivery.subject, Up)
         ]
         report = await self._work.run(topology.SNAPSHOTS, self._applier.apply(received, cursor))
+        self._nudges.changed(self._shard, report.rev)
         _count(report)
         for judged in report.frames:
             await self._follow_up(judged)
+        return len(report.frames)
 
     async def _follow_up(self, judged: Judged) -> None:
         if judged.verdict is Verdict.APPLIED and judged.phase is Phase.BEGIN:
@@ -74,17 +108,15 @@ class SnapshotReader:
             _log.info("epoch begun", target=str(judged.target), epoch=judged.epoch)
             if judged.previous_instance:
                 _log.warning(
-                    "the id now belongs to another instance; are two agents using it?",
+                    "the id now belongs to another instance: the one before is lost",
                     target=str(judged.target),
                     before=judged.previous_instance,
+                    now=judged.instance,
                 )
         if judged.in_sync:
             self._resyncs.in_sync(judged.target, judged.current)
-        if judged.verdict is Verdict.SUPERSEDED and judged.silence > WINNER_SILENT:
-            reason = f"the epoch that replaced it has been silent for {judged.silence:.0f} s"
-            self._resyncs.want(judged.target, judged.epoch, reason)
-        elif judged.verdict is Verdict.SUPERSEDED:
-            await self._losers.tell(judged.target, judged.epoch, judged.current)
+        if judged.verdict in (Verdict.SUPERSEDED, Verdict.FOREIGN):
+            await self._losers.tell(judged.target, judged.epoch, judged.current, judged.instance)
         elif judged.resync_reason:
             unknown = judged.verdict is Verdict.UNKNOWN_EPOCH
             useless = judged.epoch if unknown else judged.current

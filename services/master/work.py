@@ -1,6 +1,5 @@
 """What all handlers of the master have in common: how a batch meets the database."""
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ from schemas.topology import Stream
 from services.master import metrics
 from services.persistence.errors import DatabaseUnavailable
 from services.runtime.bus.consumer import Retry
+from services.runtime.tasks import to_its_end
 
 Result = TypeVar("Result")
 
@@ -19,6 +19,10 @@ class DatabaseWork:
         self._failing: dict[str, str] = {}
         """By stream, since one may go on where another cannot."""
 
+    def forget(self) -> None:
+        """Some work has ended for good: what still fails says so again."""
+        self._failing.clear()
+
     def health(self) -> str | None:
         """A readiness check."""
         return next(iter(self._failing.values()), None)
@@ -28,14 +32,9 @@ class DatabaseWork:
 
         Raises Retry when the database is away.
         """
-        task = asyncio.ensure_future(work)
         with metrics.COMMIT_SECONDS.labels(stream=stream.name).time():
             try:
-                result = await asyncio.shield(task)
-            except asyncio.CancelledError:
-                await asyncio.wait([task])
-                task.exception()
-                raise
+                result = await to_its_end(work)
             except DatabaseUnavailable as error:
                 self._failing[stream.name] = str(error)
                 raise Retry(str(error)) from error

@@ -15,10 +15,10 @@ from schemas.errors import ContractError
 from schemas.frames import MAX_ITEMS, Frame, Phase, ResourceDigest, Scope
 from schemas.ids import Target
 from schemas.snapshot import ClusterSummary
-from services.persistence import ledgers, parts, presence, tables
+from services.persistence import ledgers, parts, presence, rivals, tables
+from services.persistence.changes import Changes
 from services.persistence.dialects import (
     KEYS,
-    delete,
     encode_keys,
     key_is,
     key_parameters,
@@ -34,12 +34,12 @@ from services.persistence.targets import is_target
 class Transaction:
     """One transaction's work: rows are gathered by key and written together."""
 
-    def __init__(self, connection: AsyncConnection, known: dict[Target, Ledger], rev: int) -> None:
-        """`known` are the ledgers of the frames' agents, `rev` is what changed rows get."""
+    def __init__(self, connection: AsyncConnection, known: dict[Target, Ledger], shard: int) -> None:
+        """`known` are the ledgers of the frames' agents, who are of that shard."""
         self.report = Report()
         self.ledgers = known
         self._connection = connection
-        self._rev = rev
+        self._changes = Changes(connection, shard)
         self._pending: dict[Key, Content | None] = {}
         """What each key becomes; None: it goes."""
         self._collections: dict[tuple[Target, str], datetime | None] = {}
@@ -54,10 +54,12 @@ class Transaction:
             rows += len(item.frame.items)
             if done and rows > MAX_ITEMS:
                 break
+            self._changes.time = item.position.time
             if not await self._apply_one(item):
                 break
             done += 1
         await self._flush()
+        self.report.rev = await self._changes.finish(changed=bool(self.report.changed or self.report.removed))
         await ledgers.save(self._connection, self.ledgers, self._collections)
         return done
 
@@ -69,11 +71,13 @@ class Transaction:
             ledger = self.ledgers[target] = new_ledger(target, frame.epoch, position)
         verdict = judge(ledger, frame, position)
         previous_instance = ""
-        if verdict is Verdict.APPLIED:
-            if frame.phase is Phase.BEGIN and ledger.instance not in ("", frame.instance):
-                previous_instance = ledger.instance
-            if not await self._take_effect(ledger, received):
-                return False
+        begins = verdict is Verdict.APPLIED and frame.phase is Phase.BEGIN
+        if begins and ledger.instance not in ("", frame.instance):
+            previous_instance = ledger.instance
+            if await rivals.is_served(self._connection, ledger):
+                verdict = Verdict.FOREIGN
+        if verdict is Verdict.APPLIED and not await self._take_effect(ledger, received):
+            return False
         note(ledger, frame, position, verdict)
         reason = ledger.resync_reason
         if verdict is Verdict.UNKNOWN_EPOCH:
@@ -85,13 +89,13 @@ class Transaction:
                 phase=frame.phase,
                 verdict=verdict,
                 current=ledger.epoch,
-                resync_reason="" if verdict is Verdict.SUPERSEDED else reason,
+                instance=ledger.instance,
+                resync_reason="" if verdict in (Verdict.SUPERSEDED, Verdict.FOREIGN) else reason,
                 in_sync=ledger.in_sync,
                 digest_agrees=ledger.digest_agrees
                 if frame.phase is Phase.DIGEST and verdict is Verdict.APPLIED
                 else None,
                 previous_instance=previous_instance,
-                silence=(position.time - ledger.as_of).total_seconds() if ledger.as_of else 0.0,
             )
         )
         return True
@@ -206,7 +210,7 @@ class Transaction:
         for key, put in puts.items():
             uid, content, epoch = there.get(key, ("", -1, ""))
             if (uid, content) != (put.uid, put.hash):
-                columns, error = row(key, put, self._rev)
+                columns, error = row(key, put, await self._changes.rev())
                 changed.append(columns)
                 if error is not None:
                     self.report.unreadable.append(
@@ -215,11 +219,14 @@ class Transaction:
             elif epoch != put.epoch:
                 seen_again.append(key_parameters(key.columns()) | {"to_epoch": put.epoch})
         await upsert(self._connection, tables.Resource, changed)
+        await self._changes.put(puts)
         if seen_again:
             await self._connection.execute(_MOVE_EPOCH, seen_again)
         self.report.changed += len(changed)
         self.report.unchanged += len(puts) - len(changed)
-        await self._remove([key for key, put in pending.items() if put is None])
+        self.report.removed += await self._changes.remove(
+            [key for key, put in pending.items() if put is None]
+        )
 
     async def _existing(self, keys: Iterable[Key]) -> dict[Key, tuple[str, int, str]]:
         """The uid, hash and epoch of those rows that are there."""
@@ -231,10 +238,6 @@ class Transaction:
         )
         return {wanted[tuple(values)]: (uid, content, epoch) for *values, uid, content, epoch in found}
 
-    async def _remove(self, keys: Sequence[Key]) -> None:
-        gone = [key.columns() for key in keys]
-        self.report.removed += await delete(self._connection, tables.Resource, gone)
-
     async def _sweep(self, target: Target, resources: Iterable[str], which: sa.ColumnElement[bool]) -> bool:
         """Remove rows of an agent; whether none is left. At most 500 at a time."""
         model = tables.Resource
@@ -244,7 +247,7 @@ class Transaction:
             .limit(MAX_ITEMS)
         )
         keys = [Key(target, *values) for values in found]
-        await self._remove(keys)
+        self.report.removed += await self._changes.remove(keys)
         return len(keys) < MAX_ITEMS
 
     # --- what is kept beside the rows ----------------------------------------------------------------

@@ -18,26 +18,45 @@ Row = dict[str, Any]
 async def insert_new(connection: AsyncConnection, model: type[SQLModel], rows: Sequence[Row]) -> None:
     """Insert the rows whose key is not there yet; the others stay as they are."""
     if rows:
-        await connection.execute(_insert(connection.dialect.name, model).on_conflict_do_nothing(), rows)
+        statement = _insert(connection.dialect.name, model).on_conflict_do_nothing()
+        await connection.execute(statement, in_order(model, rows))
 
 
 async def upsert(
-    connection: AsyncConnection, model: type[SQLModel], rows: Sequence[Row], *, newer_by: Sequence[str] = ()
+    connection: AsyncConnection,
+    model: type[SQLModel],
+    rows: Sequence[Row],
+    *,
+    newer_by: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> None:
     """Insert rows or replace those with the same key. Rows have all columns.
 
     With `newer_by`, a row is replaced only by one that is greater in these columns, compared in their order.
+    A row that is replaced keeps what it has in the columns `keep`.
     """
     if rows:
-        await connection.execute(_upsert(connection.dialect.name, model, tuple(newer_by)), rows)
+        statement = _upsert(connection.dialect.name, model, tuple(newer_by), tuple(keep))
+        await connection.execute(statement, in_order(model, rows))
+
+
+def in_order(model: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows in the order of their keys: two transactions that touch the same ones never wait for each other in
+    turn. Of several with one key the later stays the later."""
+    names = [column.name for column in table_of(model).primary_key]
+    return sorted(rows, key=lambda row: [row[name] for name in names])
 
 
 @cache
-def _upsert(dialect: str, model: type[SQLModel], newer_by: tuple[str, ...]) -> sa.Executable:
+def _upsert(
+    dialect: str, model: type[SQLModel], newer_by: tuple[str, ...], keep: tuple[str, ...]
+) -> sa.Executable:
     table = table_of(model)
     statement = _insert(dialect, model)
     values = {
-        column.name: statement.excluded[column.name] for column in table.columns if not column.primary_key
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if not column.primary_key and column.name not in keep
     }
     where = None
     if newer_by:
@@ -52,6 +71,11 @@ async def delete(
     """Delete the rows with these primary keys; how many there were."""
     if not keys:
         return 0
+    if connection.dialect.name == "postgresql":
+        # Its driver does not count the rows of many statements, and one is faster.
+        columns = list(table_of(model).primary_key)
+        arrays = {f"k_{column.name}": [key[column.name] for key in keys] for column in columns}
+        return (await connection.execute(_delete_all(model), arrays)).rowcount
     return (await connection.execute(_delete(model), [key_parameters(key) for key in keys])).rowcount
 
 
@@ -71,6 +95,20 @@ def key_parameters(key: Mapping[str, Any]) -> Row:
 @cache
 def _delete(model: type[SQLModel]) -> sa.Executable:
     return sa.delete(table_of(model)).where(*key_is(model))
+
+
+@cache
+def _delete_all(model: type[SQLModel]) -> sa.Executable:
+    """Locks the rows first, in one order as well (`in_order`)."""
+    table = table_of(model)
+    keys = list(table.primary_key)
+    arrays = [sa.bindparam(f"k_{key.name}", type_=postgresql.ARRAY(key.type)) for key in keys]
+    given = sa.func.unnest(*arrays).table_valued(*(sa.column(key.name, key.type) for key in keys))
+    given = given.render_derived(name="given")
+    there = sa.and_(*(key == given.c[key.name] for key in keys))
+    found = sa.select(*keys).join_from(table, given, there).order_by(*keys).with_for_update(of=table)
+    locked = found.cte("locked")
+    return sa.delete(table).where(*(key == locked.c[key.name] for key in keys))
 
 
 KEYS = "keys"

@@ -13,36 +13,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from services.persistence import postgresql, sqlite
 from services.persistence.errors import DatabaseUnavailable, explained
-from services.runtime.errors import UserError
+from services.persistence.postgresql import Limits
+from services.persistence.types import encode_json
 
 Session = AsyncSession
 """The type of what `Database.read()` and `write()` give, for those who may not import SQLModel."""
 __all__ = ["Database", "Session"]
 
-BUSY_TIMEOUT = 5.0
-"""Seconds that SQLite waits for another process's write to end."""
 _READERS = 8
-
-_PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -65536",
-    "PRAGMA mmap_size = 268435456",
-    "PRAGMA journal_size_limit = 67108864",
-)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+_POOL_TIMEOUT = 9.0
+"""Seconds until a connection is free; all have a limit, so it takes a crowd to wait as long."""
 
 
 class Database:
@@ -51,12 +37,22 @@ class Database:
     Opening it touches nothing; `services.persistence.migrate` makes its tables and checks them.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, application: str = "", limits: Limits | None = None) -> None:
+        """`application` is shown in PostgreSQL's list of connections. SQLite has only the limit `lock`."""
         self._url = make_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._limits = limits or Limits()
         self._write_lock = asyncio.Lock() if self.is_sqlite else nullcontext()
-        self._writer = self._engine("BEGIN IMMEDIATE", connections=1 if self.is_sqlite else _READERS)
-        self._reader = self._engine("BEGIN", connections=_READERS) if self.is_sqlite else self._writer
+        if self.is_sqlite:
+            self._writer = self._sqlite("BEGIN IMMEDIATE", "NORMAL", connections=1)
+            self._durable_writer = self._sqlite("BEGIN IMMEDIATE", "FULL", connections=1)
+            self._reader = self._sqlite("BEGIN", "NORMAL", connections=_READERS)
+        else:
+            application = f"atlhyper {application}".rstrip()
+            self._writer = self._durable_writer = self._postgresql(application)
+            self._reader = self._postgresql(application).execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
 
     @property
     def name(self) -> str:
@@ -69,17 +65,20 @@ class Database:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._reader.dispose()
-        await self._writer.dispose()
+        for engine in (self._reader, self._writer, self._durable_writer):
+            await engine.dispose()
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False) -> AsyncIterator[Session]:
         """A transaction that writes: committed at the end, rolled back when the block raises.
 
+        `durable`: once committed it outlives a power cut, whoever was told of it meanwhile. PostgreSQL's are
+        always so; on SQLite others may be undone by one, to the state after an earlier transaction.
         Raises DatabaseUnavailable when the database is locked, full, unwritable or away.
         """
+        engine = self._durable_writer if durable else self._writer
         with explained(self.name):
-            async with self._write_lock, _session(self._writer) as session, session.begin():
+            async with self._write_lock, _session(engine) as session, session.begin():
                 await session.connection()  # begins now: what follows may rest on what it reads
                 yield session
 
@@ -118,47 +117,27 @@ class Database:
                 "give this user write permission there or set DATABASE_URL",
             ) from error
 
-    def _engine(self, begin: str, connections: int) -> AsyncEngine:
-        try:
-            engine = create_async_engine(
-                self._url,
-                pool_size=connections,
-                max_overflow=0,
-                pool_timeout=30.0,
-                pool_pre_ping=not self.is_sqlite,
-                json_serializer=_json,
-                json_deserializer=msgspec.json.decode,
-            )
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f"database {self.name}: its driver {error.name} is not installed",
-                f"install {error.name} beside AtlHyper",
-            ) from error
-        if self.is_sqlite:
-            _use_sqlite(engine, begin)
+    def _sqlite(self, begin: str, synchronous: str, connections: int) -> AsyncEngine:
+        engine = self._engine(pool_size=connections)
+        sqlite.prepare(engine, begin, synchronous, busy_timeout=self._limits.lock)
         return engine
+
+    def _postgresql(self, application: str) -> AsyncEngine:
+        arguments = postgresql.connect_arguments(self._url, application, self._limits)
+        engine = self._engine(pool_size=postgresql.CONNECTIONS, pool_pre_ping=True, connect_args=arguments)
+        postgresql.prepare(engine)
+        return engine
+
+    def _engine(self, **options: Any) -> AsyncEngine:
+        return create_async_engine(
+            self._url,
+            max_overflow=0,
+            pool_timeout=_POOL_TIMEOUT,
+            json_serializer=encode_json,
+            json_deserializer=msgspec.json.decode,
+            **options,
+        )
 
 
 def _session(engine: AsyncEngine) -> Session:
     return Session(engine, expire_on_commit=False, autoflush=False)
-
-
-def _use_sqlite(engine: AsyncEngine, begin: str) -> None:
-    """Pragmas for each connection, and transactions that begin when and as we say."""
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        # The driver's own transactions do not cover DDL and begin as readers.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA page_count")
-        if cursor.fetchone() == (0,):
-            # Before the first table, or never. It writes, so an open transaction would keep us waiting.
-            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        for pragma in _PRAGMAS:
-            cursor.execute(pragma)
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def start(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)

@@ -1,6 +1,9 @@
 """What to do with a frame, decided from how far its agent's frames have been applied. No I/O.
 
 The log is the judge: the newest `begin` in log order wins, and the epochs it superseded never win again.
+Except for one thing: an id belongs to an instance (a cluster), and as long as its agent is not lost, another
+instance's `begin` does not count (`rivals` knows who is lost). An agent that cannot tell its instance is such
+another one; and whoever knows its own may take an id whose instance is not known.
 Inside an epoch the sequence numbers are contiguous, so a repeated frame and a missing one are both seen.
 """
 
@@ -50,6 +53,8 @@ class Verdict(StrEnum):
     """A gap before it has been reported; a new epoch is awaited."""
     SUPERSEDED = "superseded"
     """A newer epoch has begun: somebody else publishes under this id, or did."""
+    FOREIGN = "foreign"
+    """Its `begin` comes from another instance, and the agent that has the id is there."""
     UNKNOWN_EPOCH = "unknown epoch"
     """The `begin` of its epoch was never seen."""
 
@@ -174,6 +179,8 @@ def note(ledger: Ledger, frame: Frame, position: Position, verdict: Verdict) -> 
         ledger.sequence = frame.sequence
         ledger.version += 1
         ledger.as_of = position.time
+    elif verdict is Verdict.FOREIGN:
+        _supersede(ledger, frame.epoch)
     elif verdict is Verdict.GAP:
         ledger.gap = True
         missing = "its begin was not seen"
@@ -185,12 +192,16 @@ def note(ledger: Ledger, frame: Frame, position: Position, verdict: Verdict) -> 
 
 def _begin(ledger: Ledger, frame: Frame) -> None:
     if ledger.epoch != frame.epoch:
-        ledger.previous = [*ledger.previous, ledger.epoch][-_REMEMBERED:]
+        _supersede(ledger, ledger.epoch)
     assert isinstance(frame.scope, Scope)
     assert isinstance(frame.instance, str)
     ledger.epoch, ledger.instance, ledger.scope = frame.epoch, frame.instance, frame.scope
     ledger.gap, ledger.resync_reason, ledger.resync_since = False, "", None
     ledger.digest_agrees, ledger.not_collected = None, frozenset()
+
+
+def _supersede(ledger: Ledger, epoch: str) -> None:
+    ledger.previous = [*ledger.previous, epoch][-_REMEMBERED:]
 
 
 def _check(frame: Frame) -> None:

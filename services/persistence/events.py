@@ -8,14 +8,18 @@ so the row is the same in whatever order the versions arrive.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col
 
 from schemas.errors import ContractError
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import KubernetesEvent
-from services.persistence import cursors, tables
+from services.persistence import confirmations, cursors, revisions, tables
+from services.persistence.confirmations import Mark, SpoolId
 from services.persistence.dialects import upsert
 from services.persistence.engine import Database
 from services.persistence.types import in_utc
@@ -35,16 +39,44 @@ class ObservedEvent:
     sequence: int
 
 
-async def store(db: Database, observed: Sequence[ObservedEvent], cursor: Cursor) -> None:
-    """Store a batch and move the cursor past it, in one transaction.
+class Stored(NamedTuple):
+    """What a batch has done."""
 
+    rev: int
+    """The shard's revision after it; 0 when no row has changed."""
+    confirmed: dict[SpoolId, int]
+    """For each spool of the marks, up to where it is committed without a gap."""
+
+
+async def store(
+    db: Database, observed: Sequence[ObservedEvent], cursor: Cursor, marks: Sequence[Mark] = ()
+) -> Stored:
+    """Store a batch of one shard, note `marks` and move the cursor past it, in one transaction.
+
+    It outlives a power cut, since its agents forget what is confirmed.
     Raises ContractError for an Event that cannot be a row, DatabaseUnavailable; then nothing is stored.
     """
     rows = [_row(item) for item in observed]
-    async with db.write() as session:
+    async with db.write(durable=True) as session:
         connection = await session.connection()
-        await upsert(connection, tables.Event, rows, newer_by=NEWER_BY)
+        rev = await _put(connection, rows)
+        confirmed = await confirmations.advance(connection, marks)
         await cursors.save(connection, cursor)
+    return Stored(rev, confirmed)
+
+
+async def _put(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> int:
+    """Those versions that are newer than what is there; the shard's revision after that, or 0."""
+    if not rows:
+        return 0
+    shard, model = rows[0]["shard"], tables.Event
+    rev = await revisions.next_one(connection, shard)
+    await upsert(connection, model, [row | {"rev": rev} for row in rows], newer_by=NEWER_BY)
+    newer = sa.select(col(model.uid)).where(col(model.shard) == shard, col(model.rev) == rev).limit(1)
+    if await connection.scalar(newer) is None:
+        return 0
+    await revisions.raise_to(connection, shard, rev)
+    return rev
 
 
 def _row(observed: ObservedEvent) -> dict[str, Any]:
@@ -91,7 +123,6 @@ def _row(observed: ObservedEvent) -> dict[str, Any]:
         "epoch": observed.epoch,
         "sequence": observed.sequence,
         "shard": Target(AgentKind.KUBERNETES, observed.cluster_id).shard,
-        "rev": 0,
         "summary": summary,
         "body": event.encode(),
     }

@@ -1,6 +1,6 @@
 """Ledgers in the database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -37,9 +37,14 @@ class Ledgers:
             self._known |= await _load(connection, list(missing))
         return {target: _copy(self._known[target]) for target in wanted if target in self._known}
 
-    def in_sync(self, target: Target) -> bool:
-        """Whether an agent is known, by now, to be in sync."""
-        return target in self._known and self._known[target].in_sync
+    def has(self, targets: Collection[Target]) -> bool:
+        """Whether nothing has to be read for these agents."""
+        return self._known.keys() >= set(targets)
+
+    def in_sync(self, targets: Collection[Target]) -> dict[Target, str]:
+        """Those of them that are in sync, of those that are in memory; with their epochs."""
+        known = {target: self._known[target] for target in targets if target in self._known}
+        return {target: ledger.epoch for target, ledger in known.items() if ledger.in_sync}
 
     def keep(self, ledgers: Mapping[Target, Ledger]) -> None:
         """These have been committed."""
@@ -76,8 +81,8 @@ async def save(
     await upsert(connection, tables.Collection, [row for row in rows if row["synced_at"] is not None])
 
 
-async def wanted_resyncs(db: Database) -> dict[Target, tuple[str, str]]:
-    """The agents of which a new epoch is wanted: the epoch they are in and the reason."""
+async def wanted_resyncs(db: Database, shard: int) -> dict[Target, tuple[str, str]]:
+    """The agents of a shard of which a new epoch is wanted: the epoch they are in and the reason."""
     model = tables.Epoch
     async with db.read() as session:
         found = await (await session.connection()).execute(
@@ -85,7 +90,8 @@ async def wanted_resyncs(db: Database) -> dict[Target, tuple[str, str]]:
                 col(model.target_kind), col(model.target_id), col(model.epoch), col(model.resync_reason)
             ).where(col(model.resync_reason) != "")
         )
-        return {Target.parse(kind, name): (epoch, reason) for kind, name, epoch, reason in found}
+        wanted = {Target.parse(kind, name): (epoch, reason) for kind, name, epoch, reason in found}
+    return {target: value for target, value in wanted.items() if target.shard == shard}
 
 
 async def _load(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, Ledger]:

@@ -2,10 +2,9 @@
 
 import asyncio
 
-import sqlalchemy as sa
-
 from services.persistence.engine import Database
 from services.persistence.errors import DatabaseUnavailable
+from services.persistence.migrate import check_usable
 
 INTERVAL = 2.0
 """Seconds between two questions, and seconds that an answer may take."""
@@ -23,11 +22,11 @@ class DatabaseProbe:
         return self._trouble
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. Raises RevisionError once the database is no longer one for this version."""
         while True:
             try:
                 async with asyncio.timeout(INTERVAL), self._db.read() as session:
-                    await (await session.connection()).execute(sa.text("SELECT 1"))
+                    await check_usable(await session.connection())
             except DatabaseUnavailable as error:
                 self._trouble = str(error)
             except TimeoutError:

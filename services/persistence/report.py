@@ -17,6 +17,8 @@ class Judged:
     verdict: Verdict
     current: str
     """The epoch that counts for this agent now; for a superseded frame the one that won."""
+    instance: str
+    """Where that epoch comes from."""
     resync_reason: str
     """Why a new epoch is wanted of the frame's sender; empty when none is."""
     in_sync: bool
@@ -25,13 +27,11 @@ class Judged:
     """`digest`: whether it did."""
     previous_instance: str = ""
     """`begin`: the instance the epoch before came from, when it was another one."""
-    silence: float = 0.0
-    """Seconds, by the stream's clock, since the current epoch's last frame."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What one call of `FrameApplier.apply` did."""
+    """What one transaction did."""
 
     frames: list[Judged] = field(default_factory=list)
     changed: int = 0
@@ -41,11 +41,5 @@ class Report:
     removed: int = 0
     unreadable: list[str] = field(default_factory=list)
     """Objects whose body could not be read, with the reason."""
-
-    def add(self, more: "Report") -> None:
-        """Count in what another transaction did."""
-        self.frames += more.frames
-        self.changed += more.changed
-        self.unchanged += more.unchanged
-        self.removed += more.removed
-        self.unreadable += more.unreadable
+    rev: int = 0
+    """The shard's revision after it; 0 when no row has changed."""

@@ -1,22 +1,38 @@
 """Removing what nobody needs any longer."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel, col
 
 from schemas.frames import MAX_ITEMS
-from services.persistence import tables
+from services.persistence import revisions, tables
 from services.persistence.dialects import delete
 from services.persistence.engine import Database
 
 
-async def forget(db: Database, older_than: timedelta, now: datetime) -> int:
-    """Remove Events last seen before `now - older_than`, and dead letters as old; how many rows that were."""
-    limit = now - older_than
-    event, letter = tables.Event, tables.DeadLetter
-    return await _forget(db, event, col(event.last_seen) < limit) + await _forget(
-        db, letter, col(letter.received_at) < limit
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long what is kept."""
+
+    rows: timedelta
+    """Events since they were last seen, dead letters since they were stored, confirmations since the last."""
+    tombstones: timedelta
+
+
+async def forget(db: Database, keep: Keep, now: datetime) -> int:
+    """Remove what is older than that; how many rows that were."""
+    event, letter, tombstone = tables.Event, tables.DeadLetter, tables.Tombstone
+    confirmation = tables.Confirmation
+    return (
+        await _forget(db, event, col(event.last_seen) < now - keep.rows)
+        + await _forget(db, letter, col(letter.received_at) < now - keep.rows)
+        + await _forget(db, confirmation, col(confirmation.updated_at) < now - keep.rows)
+        + await _forget(db, tombstone, col(tombstone.removed_at) < now - keep.tombstones)
     )
 
 
@@ -29,6 +45,15 @@ async def _forget(db: Database, model: type[SQLModel], which: sa.ColumnElement[b
             found = await connection.execute(sa.select(*keys).where(which).limit(MAX_ITEMS))
             gone = [dict(row) for row in found.mappings()]
             await delete(connection, model, gone)
+            if model is tables.Tombstone:
+                await _note_forgotten(connection, gone)
         forgotten += len(gone)
         if len(gone) < MAX_ITEMS:
             return forgotten
+
+
+async def _note_forgotten(connection: AsyncConnection, tombstones: Sequence[dict[str, Any]]) -> None:
+    newest: dict[int, int] = {}
+    for key in tombstones:
+        newest[key["shard"]] = max(key["rev"], newest.get(key["shard"], 0))
+    await revisions.forget(connection, newest)

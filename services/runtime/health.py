@@ -16,8 +16,6 @@ from services.runtime.errors import UserError
 from services.runtime.listen import Listen, free_listen
 from services.runtime.tasks import cancelled
 
-__all__ = ["Check", "Health", "free_listen"]
-
 _log = logs.get_logger(__name__)
 
 Check = Callable[[], str | None]
@@ -36,11 +34,14 @@ class Health:
     def __init__(self, service: str) -> None:
         self.service = service
         self._checks: dict[str, Check] = {}
+        self._notes: dict[str, Callable[[], str]] = {}
         self._last_tick = 0.0
 
-    def check(self, name: str, check: Check) -> None:
-        """Add a check; the service is ready when all of them are well."""
+    def check(self, name: str, check: Check, note: Callable[[], str] | None = None) -> None:
+        """Add a check; the service is ready when all of them are well. `note` is told beside `ok`."""
         self._checks[name] = check
+        if note is not None:
+            self._notes[name] = note
 
     def failing(self) -> dict[str, str]:
         """The checks that are not well, with the reason of each."""
@@ -50,11 +51,14 @@ class Health:
         """The answer of `/readyz`: what is not well, with `verbose` what is, and the verdict."""
         failing = self.failing()
         lines = [
-            f"[-] {name}: {failing[name]}" if name in failing else f"[+] {name} ok"
+            f"[-] {name}: {failing[name]}" if name in failing else f"[+] {name} ok{self._note(name)}"
             for name in self._checks
             if name in failing or verbose
         ]
         return "\n".join([*lines, f"{self.service} is not ready" if failing else "ok"]) + "\n"
+
+    def _note(self, name: str) -> str:
+        return f": {self._notes[name]()}" if name in self._notes else ""
 
     @asynccontextmanager
     async def serve(self, listen: str, was_set: bool = False, *, name: str = "metrics") -> AsyncIterator[str]:

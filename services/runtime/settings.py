@@ -35,7 +35,7 @@ ENV_FILE = "ATLHYPER_ENV_FILE"
 
 KNOWN_ELSEWHERE = frozenset(
     {ENV_FILE, "ATLHYPER_URL", "ATLHYPER_TOKEN", "DATABASE_URL", "NATS_CREDENTIALS", "NATS_LISTEN"}
-    | {"NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_URL"}
+    | {"NATS_PING_INTERVAL", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_URL"}
 )
 """Ours, and in one environment with the variables of a service that does not read them."""
 
@@ -148,6 +148,9 @@ class BusSettings(Settings):
 
     tls_ca: Path | None = Field(default=None, validation_alias="NATS_TLS_CA")
     """Certificate authority (PEM) that signed the broker's certificate; empty: those of the machine."""
+
+    ping_interval: Duration = Field(default=15.0, ge=0.1, validation_alias="NATS_PING_INTERVAL")
+    """Time between pings of the broker; a connection that died unnoticed is found after three of them."""
 
     @field_validator("nats_url")
     @classmethod

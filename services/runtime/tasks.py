@@ -1,9 +1,11 @@
-"""Cancellation: ending a task that was started beside one's own work, and not losing one's own."""
+"""Cancellation and waiting: what asyncio makes easy to get wrong."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 async def cancelled(task: asyncio.Task[Any]) -> None:
@@ -13,6 +15,27 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     """
     task.cancel()
     await asyncio.wait([task])
+
+
+async def to_its_end(work: Awaitable[Result]) -> Result:
+    """What `work` returns; it is finished also when we are cancelled meanwhile, as a transaction must be."""
+    future = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # seen
+        raise
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event at most so long; whether it is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from schemas.frames import Phase, content_hash
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState
 from schemas.topology import DEAD_LETTERS
-from services.agent.kubernetes.sdk import client as sdk
 from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.fixtures import Heard, RunAgent
 from tests.bus.fixtures import Connect
@@ -220,18 +219,3 @@ async def test_an_api_server_that_goes_away(
         await heard.until(lambda h: ("default", "after") in h.objects("configmaps"), 45)
         await heard.until(lambda h: state_of(h, "pods")[0] == CollectionState.SYNCED, 45)
     assert len(heard.phases(Phase.BEGIN)) == 1
-
-
-async def test_silence_is_no_failure(
-    control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A watch in which nothing comes for long ends like any other: it is resumed, not told as a failure."""
-    monkeypatch.setattr(sdk, "WATCH_SILENCE", 0.5)
-    connection = await sdk.connect(str(control_plane.kubeconfig), timeout=10, user_agent="test")
-    try:
-        path = f"/api/v1/namespaces/{namespace}/services"
-        query = {"watch": "true", "resourceVersion": "0", "timeoutSeconds": "60"}
-        lines = [line async for line in connection.watch(path, query)]
-    finally:
-        await connection.close()
-    assert lines == [b""]

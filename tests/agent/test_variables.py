@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -12,11 +12,11 @@ from schemas import registry
 from schemas.frames import Phase
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState, Heartbeat
-from services.agent.capability import Observed
 from services.agent.kubernetes.repository.resources import KubernetesResources
-from services.agent.kubernetes.sdk.interfaces import Access
+from services.agent.kubernetes.sdk.interfaces import Access, Invalid
 from services.agent.scheduler.heartbeats import HeartbeatScheduler
 from services.agent.settings import AgentSettings
+from services.agent.store.rows import Spooled
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.errors import UserError
 from services.runtime.settings import variables
@@ -27,12 +27,14 @@ COVERED = {
     "AGENT_CLUSTER_ID", "AGENT_MASTER_URL", "AGENT_KUBECONFIG", "AGENT_READ_ONLY", "AGENT_NAMESPACES",
     "AGENT_RESOURCES", "AGENT_SECRETS", "AGENT_SNAPSHOT_INTERVAL", "AGENT_SNAPSHOT_FULL_INTERVAL",
     "AGENT_HEARTBEAT_INTERVAL", "AGENT_EVENT_FLUSH_INTERVAL", "AGENT_TIMEOUT_HTTP_CLIENT",
-    "AGENT_TIMEOUT_SNAPSHOT_COLLECT", "AGENT_TIMEOUT_HEARTBEAT", "AGENT_METRICS_LISTEN",
+    "AGENT_TIMEOUT_SNAPSHOT_COLLECT", "AGENT_TIMEOUT_WATCH", "AGENT_TIMEOUT_HEARTBEAT",
+    "AGENT_METRICS_LISTEN",
+    "AGENT_STATE", "AGENT_SPOOL_BYTES", "AGENT_TIMEOUT_CONFIRM",  # in test_events.py
 }  # fmt: skip
 
 
 def test_none_is_forgotten() -> None:
-    """Each variable of the settings model has a test below."""
+    """Each variable of the settings model has a test below, or where its comment says."""
     named = {names[0] for names in variables(AgentSettings).values() if names[0].startswith("AGENT_")}
     assert named == COVERED
 
@@ -60,8 +62,14 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
         AGENT_SECRETS="off",
         AGENT_READ_ONLY="false",
     ) as heard:
-        await heard.until(lambda h: len(h.synced()) == len(KINDS) - 2 + 2)
-        beat = await heard.until(lambda h: h.heartbeats[-1].collection and h.heartbeats[-1])
+        await heard.until(lambda h: len(h.synced()) == len(KINDS) - 2 + 3)
+        beat = await heard.until(
+            lambda h: (
+                len(h.heartbeats[-1].collection) == len(KINDS) + 3
+                and CollectionState.ABSENT in {item.state for item in h.heartbeats[-1].collection}
+                and h.heartbeats[-1]
+            )
+        )
     scope = heard.phases(Phase.BEGIN)[0].scope
     assert scope.namespaces == [namespace]
     assert {key[0] for key in heard.objects("configmaps")} == {namespace}
@@ -73,8 +81,8 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
     assert (namespace, "default") in heard.objects("serviceaccounts")
     told = {item.resource: (item.state, item.reason) for item in beat.collection}
     assert told["secrets"] == (CollectionState.OFF, "AGENT_SECRETS is off")
-    assert told["widgets.v1.example.com"][0] == CollectionState.ABSENT
-    assert "404" in told["widgets.v1.example.com"][1]
+    assert told["widgets.example.com"][0] == CollectionState.ABSENT
+    assert "404" in told["widgets.example.com"][1]
     assert beat.read_only is False
 
 
@@ -164,9 +172,11 @@ class RecordingClient:
         self.timeouts.append(timeout)
         return b'{"metadata": {"resourceVersion": "1"}, "items": []}'
 
-    async def watch(self, path: str, query: object, *, accept: str = "") -> AsyncIterator[bytes]:
-        for line in ():
-            yield line
+    async def watch(
+        self, path: str, query: object, *, accept: str = "", silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        raise Invalid("422 lists are not streamed")
+        yield b""
 
     async def may(self, access: Access) -> bool:
         return True
@@ -193,7 +203,10 @@ class HangingGateway:
     async def publish_frame(self, frame: object) -> None:
         raise NotImplementedError
 
-    async def publish_events(self, events: list[Observed], epoch: str, sequence: int) -> None:
+    async def publish_events(self, events: object, first: object, *, again: bool) -> list[Spooled]:
+        raise NotImplementedError
+
+    async def on_confirmed(self, handler: object) -> None:
         raise NotImplementedError
 
     async def on_resync(self, handler: object) -> None:

@@ -20,14 +20,17 @@ from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReferen
 from schemas.presence import Collection, Health, Heartbeat
 from services.api.app import create_app
 from services.api.server import bind, serve
+from services.api.watch.hub import Hub
 from services.persistence import events, migrate, presence
 from services.persistence.engine import Database
 from services.persistence.epochs import Position, ReceivedFrame
 from services.persistence.events import ObservedEvent
-from services.persistence.presence import Beat, Sign
+from services.persistence.liveness import Beat
+from services.persistence.presence import Sign
 from services.persistence.state import FrameApplier
 from services.runtime.bus.consumer import Cursor
 from services.runtime.health import Health as Readiness
+from tests.persistence.frames import apply_all
 
 CREATED = datetime(2026, 11, 21, 6, tzinfo=UTC)
 """When the streams were made."""
@@ -63,7 +66,7 @@ class Fleet:
         ]
         applier = self._appliers.setdefault(target.shard, FrameApplier(self.database, target.shard))
         cursor = Cursor(f"snapshots-{target.shard}", "s", CREATED, received[-1].position.sequence)
-        await applier.apply(received, cursor)
+        await apply_all(applier, received, cursor)
 
     async def state(
         self, cluster: str, objects: dict[str, Sequence[KubeObject]], *, time: datetime = NOW
@@ -105,9 +108,14 @@ class Fleet:
         *,
         epoch: str = "",
         time: datetime = NOW,
+        status: str = "running",
         last_error: str = "",
     ) -> None:
-        """A heartbeat: per resource, state and reason; with `last_error` of an agent that is not healthy."""
+        """A heartbeat: per resource, state and reason; with `last_error` of an agent that is not healthy.
+
+        With another status than `running` it comes from another agent under the same id.
+        """
+        started = NOW if status == "running" else NOW - timedelta(hours=1)
         body = Heartbeat(
             version="0.1.0",
             instance=f"instance-{cluster}",
@@ -115,7 +123,7 @@ class Fleet:
             epoch=epoch,
             interval=15,
             capabilities=["observe:pods"],
-            health=Health(healthy=not last_error, status="running", last_error=last_error, start_time=NOW),
+            health=Health(healthy=not last_error, status=status, last_error=last_error, start_time=started),
             collection=[
                 Collection(resource=resource, state=state, reason=reason)
                 for resource, (state, reason) in (collection or {}).items()
@@ -169,6 +177,14 @@ def database_url(tmp_path: Path, empty_database: Path) -> str:
     return f"sqlite+aiosqlite:///{shutil.copy(empty_database, tmp_path / 'api.db')}"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_url(request: pytest.FixtureRequest) -> str:
+    """A database of the test's own, once of each kind."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("database_url"))
+    return str(request.getfixturevalue("new_postgres_url")())
+
+
 @pytest.fixture
 async def fleet(database_url: str) -> AsyncIterator[Fleet]:
     """An empty database with its tables, and what fills it."""
@@ -192,12 +208,18 @@ def bus_state() -> Bus:
 
 
 @pytest.fixture
-def app(fleet: Fleet, bus_state: Bus) -> ASGIApp:
+def hub(fleet: Fleet) -> Hub:
+    """Where the readers of changes sit; without the loop that reads them."""
+    return Hub(fleet.database)
+
+
+@pytest.fixture
+def app(fleet: Fleet, bus_state: Bus, hub: Hub) -> ASGIApp:
     """The API on the database of `fleet`."""
     readiness = Readiness("api")
     readiness.check("database", lambda: None)
     readiness.check("bus", bus_state.check)
-    return create_app(fleet.database, readiness)
+    return create_app(fleet.database, readiness, hub)
 
 
 @pytest.fixture

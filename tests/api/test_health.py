@@ -9,6 +9,7 @@ import pytest
 
 from schemas import topology
 from services.api.app import create_app
+from services.api.watch.hub import Hub
 from services.persistence import probe
 from services.persistence.engine import Database
 from services.persistence.probe import DatabaseProbe
@@ -16,8 +17,8 @@ from services.runtime.bus.client import connect
 from services.runtime.health import Health
 from services.runtime.tasks import cancelled
 from tests.api.fixtures import Bus, Fleet
+from tests.api.processes import environment, process
 from tests.api.test_problems import assert_problem
-from tests.api.test_serving import environment, process
 from tests.bus.fixtures import RunningBroker
 from tests.waiting import until
 
@@ -51,7 +52,7 @@ async def test_without_the_database_it_is_not_ready_but_alive(
         watch, health = DatabaseProbe(database), Health("api")
         health.check("database", watch.health)
         watching = asyncio.create_task(watch.run())
-        transport = httpx.ASGITransport(create_app(fleet.database, health))
+        transport = httpx.ASGITransport(create_app(fleet.database, health, Hub(fleet.database)))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
             await until(watch.health)
             body = assert_problem(await api.get("/readyz"), 503, "not-ready")

@@ -8,6 +8,7 @@ import pytest
 
 from services.api import problems
 from services.api.app import create_app
+from services.api.watch.hub import Hub
 from services.persistence import queries
 from services.persistence.engine import Database
 from services.persistence.errors import DatabaseUnavailable
@@ -48,7 +49,7 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
         (f"{_PODS}?namespace=a%00b", "namespace", "NUL"),
         (f"{_PODS}/shop/a%00b", "name", "NUL"),
         (f"{_PODS}?namespace={'x' * 254}", "namespace", "length"),
-        ("/api/v1/clusters?limit=2", "limit", "unknown parameter"),
+        ("/api/v1/clusters?sort=id", "sort", "unknown parameter"),
         ("/api/v1/clusters/PROD", "id", "a-z, 0-9 and '-'"),
         ("/api/v1/clusters/a%0A/pods", "id", "a-z, 0-9 and '-'"),
         ("/api/v1/agents/vm/a", "kind", "is not one of kubernetes, host, terraform"),
@@ -170,7 +171,7 @@ async def test_an_unforeseen_error_keeps_its_words_to_the_log(
 ) -> None:
     """500 names a reference; the cause is in the log under it, and not in the answer."""
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("a detail of ours")
 
     monkeypatch.setattr(queries, "list_agents", fail)
@@ -188,7 +189,7 @@ async def test_a_database_that_is_away_is_not_our_fault(
 ) -> None:
     """503 with `Retry-After`: the same request may succeed later."""
 
-    async def away(*_: object) -> None:
+    async def away(*_: object, **__: object) -> None:
         raise DatabaseUnavailable("database /srv/a.db: another process holds it")
 
     monkeypatch.setattr(queries, "list_agents", away)
@@ -206,7 +207,7 @@ async def test_a_damaged_database_is_called_so(tmp_path: Path) -> None:
     file = tmp_path / "letter.db"
     file.write_text("this is a letter, not a database\n" * 100)
     async with Database(f"sqlite+aiosqlite:///{file}") as database:
-        transport = httpx.ASGITransport(create_app(database, Health("api")))
+        transport = httpx.ASGITransport(create_app(database, Health("api"), Hub(database)))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
             body = assert_problem(await api.get("/api/v1/clusters"), 503, "database-unavailable")
     assert body["detail"] == f"database {file}: the file is not a database"

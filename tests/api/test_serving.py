@@ -1,13 +1,9 @@
 """The api as a process: where it listens, and how it ends."""
 
 import asyncio
-import json
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -16,50 +12,13 @@ import pytest
 from services.api.app import create_app, run
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
+from services.api.watch.hub import Hub
 from services.runtime.errors import UserError
 from services.runtime.health import Health
 from services.runtime.settings import SettingsError, load
 from tests.api.fixtures import Fleet
+from tests.api.processes import environment, process
 from tests.bus.fixtures import RunningBroker
-
-_MAIN = "from services.cli.main import main; main()"
-
-
-def environment(broker: RunningBroker, database_url: str, **more: str) -> dict[str, str]:
-    return {
-        "PATH": "",
-        "ATLHYPER_HOME": str(broker.home),
-        "NATS_URL": broker.url,
-        "DATABASE_URL": database_url,
-        **more,
-    }
-
-
-@asynccontextmanager
-async def process(
-    **variables: str,
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[dict[str, object]]]]:
-    """`atlhyper api` with these variables, once it serves; and the lines it has logged by then."""
-    running = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _MAIN,
-        "api",
-        env=variables,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert running.stderr is not None
-    try:
-        lines: list[dict[str, object]] = []
-        async with asyncio.timeout(20):
-            while not lines or lines[-1]["event"] != "serving":
-                lines.append(json.loads(await running.stderr.readline()))
-        yield running, lines
-    finally:
-        if running.returncode is None:
-            running.kill()
-            await running.wait()
 
 
 async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
@@ -90,7 +49,7 @@ async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> N
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
-        inner = create_app(fleet.database, Health("api"))
+        inner = create_app(fleet.database, Health("api"), Hub(fleet.database))
 
         async def slow(scope, receive, send):  # type: ignore[no-untyped-def]
             if scope["type"] == "http":
@@ -204,7 +163,7 @@ async def test_a_kept_connection_answers_at_once(fleet: Fleet, served: httpx.Asy
 )
 async def test_only_named_origins_may_read_it_in_a_browser(fleet: Fleet, origin: str, allowed: bool) -> None:
     """API_CORS_ORIGINS lists who; nobody else gets the header."""
-    app = create_app(fleet.database, Health("api"), ["https://console.example"])
+    app = create_app(fleet.database, Health("api"), Hub(fleet.database), ["https://console.example"])
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         serving = asyncio.create_task(serve(app, listener))
         host, port = listener.getsockname()

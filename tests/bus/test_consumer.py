@@ -26,10 +26,13 @@ from services.runtime.bus.consumer import (
     Cursor,
     CursorPosition,
     Delivery,
+    ReaderReplaced,
     Retry,
+    Room,
 )
-from services.runtime.bus.delivery import Rejected
+from services.runtime.bus.delivery import Message, Rejected
 from services.runtime.bus.pull import Pull
+from services.runtime.tasks import cancelled
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.bus.messages import MemoryCursors, frame, heartbeat
 from tests.waiting import until
@@ -372,8 +375,8 @@ async def test_a_message_lost_on_the_way_is_read_again(own_broker: RunningBroker
     real = Pull.take
     dropped: list[Any] = []
 
-    async def lossy(self: Pull) -> list[Any]:
-        messages = await real(self)
+    async def lossy(self: Pull, *, wait: bool = True) -> list[Any]:
+        messages = await real(self, wait=wait)
         if messages and messages[0].sequence == 2 and not dropped:
             dropped.append(messages)
             return []
@@ -387,6 +390,66 @@ async def test_a_message_lost_on_the_way_is_read_again(own_broker: RunningBroker
         Pull.take = real  # type: ignore[method-assign]
     assert dropped
     assert reader.sequences == [1, 2, 3]
+
+
+# --- who may wait ------------------------------------------------------------------------------------
+
+
+async def test_some_wait_for_others_and_nothing_is_passed_over(
+    own_broker: RunningBroker, bus: Connect
+) -> None:
+    """What may wait is handled in parts, and others come between; each subject keeps its order, poison goes
+    to the dead letters, and no cursor is past a message that is not handled."""
+    a, b, master = await bus(A.durable), await bus(B.durable), await bus("master")
+    waiting, cursors = subjects.snapshot(A), MemoryCursors()
+    room, used, handled = Room(1), [], list[tuple[str, int]]()
+    numbers: dict[int, tuple[str, int]] = {}
+    for number in range(1, 31):  # in the stream: five of A, one of B, and so on
+        agent, target = (b, B) if number % 6 == 0 else (a, A)
+        await agent.publish(subjects.snapshot(target), frame(target, number))
+        numbers[number] = (subjects.snapshot(target), number)
+
+    async def may_wait(messages: Sequence[Message]) -> set[str]:
+        return {waiting}
+
+    async def handle(deliveries: Sequence[Delivery], cursor: Cursor | None) -> int:
+        assert cursor is not None
+        used.append(room.used)
+        if any(delivery.body.sequence == 8 for delivery in deliveries):
+            raise ContractError("no good")
+        if len(handled) % 3 == 1 and len(deliveries) == 1:
+            handled.append(("nothing", 0))
+            return 0
+        handled.extend((delivery.message.subject, delivery.body.sequence) for delivery in deliveries[:2])
+        left = [number for number, what in numbers.items() if what not in handled and number != 8]
+        reached = min([cursor.sequence, *(number - 1 for number in left if number > 0)])
+        if reached > getattr(cursors.cursors.get("test"), "sequence", 0):
+            await cursors.save(replace(cursor, sequence=reached))
+        assert cursor.sequence < min(left, default=31) or len(deliveries) > 2
+        return min(2, len(deliveries))
+
+    consumer = Consumer(
+        master,
+        SNAPSHOTS,
+        [subjects.ALL_SNAPSHOTS],
+        CursorPosition("test", cursors),
+        handle,
+        service="master",
+        batch=4,
+        may_wait=may_wait,
+        room=room,
+    )
+    task = asyncio.create_task(consumer.run())
+    await until(lambda: cursors.cursors and cursors.cursors["test"].sequence == 30)
+    await cancelled(task)
+    seen = [what for what in handled if what[1]]
+    assert [number for subject, number in seen if subject == waiting] == [
+        number for number in range(1, 31) if number % 6 and number != 8
+    ]
+    assert [number for subject, number in seen if subject != waiting] == [6, 12, 18, 24, 30]
+    assert [letter.reason for _, letter in await letters(bus, 1)] == ["no good"]
+    assert 0 < max(used) < 3000  # a pull of four at most beside what was there
+    assert room.used == 0
 
 
 # --- acknowledgements --------------------------------------------------------------------------------
@@ -449,3 +512,33 @@ async def test_poison_at_a_durable_is_settled(own_broker: RunningBroker, bus: Co
     assert (len(reader.seen), len(reader.poison)) == (1, 1)
     info = await master.api(f"$JS.API.CONSUMER.INFO.{SNAPSHOTS.name}.poisoned")
     assert info["num_ack_pending"] == 0
+
+
+@pytest.mark.parametrize("where", ["handler", "store", "load", "hook"])
+async def test_reader_that_was_replaced_ends(
+    own_broker: RunningBroker, bus: Connect, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Who hears that another one reads in its place ends: nothing is repeated, nobody's message is buried."""
+    agent, master = await bus(A.durable), await bus("master")
+    reader = Reader(master)
+    replaced = ReaderReplaced("another one reads")
+
+    async def refuse(*_: object) -> None:
+        raise replaced
+
+    if where == "handler":
+        reader.failures[2] = replaced
+    else:
+        reader.failures[2] = ContractError("no good")
+        if where == "hook":
+            monkeypatch.setattr(reader.consumer, "_on_poison", refuse)
+        else:
+            monkeypatch.setattr(reader.cursors, {"store": "save", "load": "load"}[where], refuse)
+    await publish(agent, 1, 3)
+    with pytest.raises(ReaderReplaced):
+        async with asyncio.timeout(10):
+            await reader.consumer.run()
+    assert len(reader.calls) <= 3
+    if where in ("handler", "load"):
+        info = await (await bus("reader")).api(f"$JS.API.STREAM.INFO.{DEAD_LETTERS.name}")
+        assert info["state"]["messages"] == 0

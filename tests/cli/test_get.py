@@ -285,6 +285,16 @@ async def test_agents_show_their_problems(fleet: Fleet, atlhyper: Run) -> None:
 
 
 @pytest.mark.usefixtures("two_clusters")
+async def test_who_else_uses_an_id_is_a_problem_of_it(fleet: Fleet, atlhyper: Run) -> None:
+    """An agent that stands by is told in the row of the one that serves, with the next step."""
+    reason = "another agent serves kubernetes/us; give one of them an id of its own"
+    time = NOW + timedelta(seconds=1)
+    await fleet.heartbeat("us", epoch="older", status="standby", last_error=reason, time=time)
+    row = (await atlhyper("agents", "us")).stdout.splitlines()[1]
+    assert row.endswith(f"another agent (version 0.1.0) uses this id: {reason}")
+
+
+@pytest.mark.usefixtures("two_clusters")
 async def test_an_unhealthy_agent_says_why(fleet: Fleet, atlhyper: Run) -> None:
     """What it says of itself is a problem, unless its resources have said it already."""
     collection = {"secrets": ("forbidden", "may not list")}

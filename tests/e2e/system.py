@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,16 +12,11 @@ from typing import Any, Self
 
 import httpx
 
+from services.runtime.listen import any_port
+
 START = 90.0
 STOP = 30.0
 LISTENS = ("NATS_LISTEN", "API_LISTEN", "MASTER_METRICS_LISTEN", "AGENT_METRICS_LISTEN")
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now: several systems run side by side."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class System:
@@ -38,7 +32,7 @@ class System:
             "HOME": str(home),
             "AGENT_KUBECONFIG": str(kubeconfig),
             "AGENT_CLUSTER_ID": cluster_id,
-            **{name: f"127.0.0.1:{free_port()}" for name in LISTENS},
+            **{name: f"127.0.0.1:{any_port('127.0.0.1')}" for name in LISTENS},
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None

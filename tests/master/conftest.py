@@ -1,10 +1,7 @@
 """A master on a broker and a database of the test's own."""
 
-import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,40 +12,15 @@ from services.persistence.engine import Database
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, Held, rows
+from tests.processes import ServiceProcess
 from tests.waiting import until
 
 
-class MasterProcess:
+class MasterProcess(ServiceProcess):
     """`atlhyper master` as a process."""
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self._environment = environment
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                "from services.cli.main import main; main()",
-                "master",
-                env=os.environ | self._environment,
-                stderr=log,
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Its exit code."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        async with asyncio.timeout(15):
-            return await self._process.wait()
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
+    def __init__(self, variables: Mapping[str, str], log: Path) -> None:
+        super().__init__("master", variables, log)
 
 
 class Fleet:
@@ -74,21 +46,28 @@ class Fleet:
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'atlhyper.db'}"
-    await migrate.upgrade(url)
-    async with Database(url) as db:
+def database_url(tmp_path: Path) -> str:
+    """Where the master's rows are; a test may have them elsewhere."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'atlhyper.db'}"
+
+
+@pytest.fixture
+async def fleet(database_url: str) -> AsyncIterator[Fleet]:
+    await migrate.upgrade(database_url)
+    async with Database(database_url) as db:
         yield Fleet(db)
 
 
 @pytest.fixture
-async def master(own_broker: RunningBroker, fleet: Fleet, tmp_path: Path) -> AsyncIterator[MasterProcess]:
+async def master(
+    own_broker: RunningBroker, fleet: Fleet, database_url: str, tmp_path: Path
+) -> AsyncIterator[MasterProcess]:
     """A running master."""
     process = MasterProcess(
         {
             "ATLHYPER_HOME": str(own_broker.home),
             "NATS_URL": own_broker.url,
-            "DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'atlhyper.db'}",
+            "DATABASE_URL": database_url,
             "MASTER_METRICS_LISTEN": "127.0.0.1:0",
             "MASTER_HEARTBEAT_INTERVAL": "500ms",
             "MASTER_RESYNC_INTERVAL": "300ms",

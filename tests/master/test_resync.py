@@ -1,6 +1,7 @@
 """Who is asked for a new epoch, when, and how many at one time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,7 +16,7 @@ from tests.waiting import until
 @pytest.fixture
 async def resyncs(bus: Connect) -> AsyncIterator[Resyncs]:
     """Running, with room for one agent at a time."""
-    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1)
+    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=30.0)
     task = asyncio.create_task(resyncs.run())
     yield resyncs
     await cancelled(task)
@@ -39,15 +40,50 @@ async def test_one_after_the_other(resyncs: Resyncs, agent: BusAgent, second_age
 
 
 async def test_agent_that_does_not_answer_makes_room(
-    resyncs: Resyncs, agent: BusAgent, second_agent: BusAgent, monkeypatch: pytest.MonkeyPatch
+    bus: Connect, agent: BusAgent, second_agent: BusAgent
 ) -> None:
     """One that is gone keeps its place for a while only, and gets another turn later."""
-    monkeypatch.setattr("services.master.resync.PATIENCE", 0.5)
+    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=0.5)
+    task = asyncio.create_task(resyncs.run())
     resyncs.want(agent.source.target, "e1", "gap")
     resyncs.want(second_agent.source.target, "f1", "gap")
     await until(lambda: second_agent.heard)
     asked = len(agent.heard)
     await until(lambda: len(agent.heard) > asked)
+    await cancelled(task)
+
+
+async def test_requests_become_rarer(resyncs: Resyncs, agent: BusAgent) -> None:
+    """Who does not answer is asked after twice as long each time, not in a steady beat."""
+    resyncs.want(agent.source.target, "e1", "gap")
+    await until(lambda: len(agent.heard) == 3)
+    started = time.monotonic()
+    await until(lambda: len(agent.heard) == 4)
+    assert time.monotonic() - started > 0.25
+
+
+async def test_lost_agents_do_not_hold_up_the_others(
+    bus: Connect, agent: BusAgent, second_agent: BusAgent
+) -> None:
+    """An agent that never answers rests ever longer between its turns, until it publishes again."""
+    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=0.3)
+    task = asyncio.create_task(resyncs.run())
+    lost, there = agent, second_agent
+    resyncs.want(lost.source.target, "e1", "gap")
+    await until(lambda: len(lost.heard) >= 7)  # two turns, a rest of 0.3 s and a third; then one of 0.9 s
+    await asyncio.sleep(0.4)
+    resyncs.want(there.source.target, "f1", "gap")
+    started = time.monotonic()
+    await until(lambda: there.heard)
+    assert time.monotonic() - started < 0.2
+    resyncs.begun(there.source.target)
+    resyncs.in_sync(there.source.target, "f2")
+    asked = len(lost.heard)
+    resyncs.want(lost.source.target, "e1", "gap")
+    started = time.monotonic()
+    await until(lambda: len(lost.heard) > asked)
+    assert time.monotonic() - started < 0.2
+    await cancelled(task)
 
 
 async def test_in_sync_before_it_began_is_the_old_epoch_s(resyncs: Resyncs, agent: BusAgent) -> None:
@@ -69,16 +105,16 @@ async def test_what_a_stray_epoch_lacks_is_not_asked_for_ever(resyncs: Resyncs, 
 
 async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
     """A hundred frames in a moment make one message."""
-    losers = Superseding(await bus("master"))
+    losers = Superseding(await bus("master"), 5.0)
     for _ in range(100):
-        await losers.tell(agent.source.target, "e1", "e2")
+        await losers.tell(agent.source.target, "e1", "e2", "instance-1")
     await until(lambda: agent.heard)
     await asyncio.sleep(0.2)
-    assert agent.heard == [("superseded", {"epoch": "e1", "by": "e2"})]
+    assert agent.heard == [("superseded", {"epoch": "e1", "by": "e2", "instance": "instance-1"})]
 
 
 async def test_who_may_not_tell_goes_on(bus: Connect, agent: BusAgent) -> None:
     """A refused message is logged and left: what it follows from is committed, and would be repeated."""
-    losers = Superseding(await bus("api"))
-    await losers.tell(agent.source.target, "e1", "e2")
+    losers = Superseding(await bus("api"), 5.0)
+    await losers.tell(agent.source.target, "e1", "e2", "")
     assert agent.heard == []

@@ -1,5 +1,9 @@
-"""Real SQLite files."""
+"""Real databases: each test runs on SQLite and on PostgreSQL, unless it is marked as one's own.
 
+`@pytest.mark.parametrize("new_url", ["sqlite"], indirect=True)` is `only_on("sqlite")`.
+"""
+
+import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,19 +18,27 @@ def url_of(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path}"
 
 
+def only_on(database: str) -> pytest.MarkDecorator:
+    """Marks tests that are about one database: `sqlite` or `postgresql`."""
+    return pytest.mark.parametrize("new_url", [database], indirect=True)
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database with its tables; copying it is faster than making one."""
-    import asyncio
-
+    """An empty SQLite database with its tables; copying it is faster than making one."""
     path = tmp_path_factory.mktemp("template") / "empty.db"
     asyncio.run(upgrade(url_of(path)))
     return path
 
 
-@pytest.fixture
-def new_url(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Makes databases with empty tables, each a file of its own; their URLs."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(
+    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Makes databases with empty tables, each of its own; their URLs."""
+    if request.param == "postgresql":
+        make_one: Callable[[], str] = request.getfixturevalue("new_postgres_url")
+        return make_one
 
     def make() -> str:
         path = tmp_path_factory.mktemp("database") / "atlhyper.db"

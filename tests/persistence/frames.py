@@ -1,6 +1,6 @@
 """Frames and a log for tests: an agent as simple as can be."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,8 @@ from schemas.ids import Target, kubernetes
 from services.persistence import tables
 from services.persistence.engine import Database, Session
 from services.persistence.epochs import Position, ReceivedFrame
+from services.persistence.report import Report
+from services.persistence.state import FrameApplier
 from services.runtime.bus.consumer import Cursor
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -122,14 +124,31 @@ class CrashingDatabase(Database):
     writes = 0
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False) -> AsyncIterator[Session]:
         self.writes += 1
-        async with super().write() as session:
+        async with super().write(durable=durable) as session:
             yield session
             if self.writes in self.crashes and self.writes % 2:
                 raise CrashError
         if self.writes in self.crashes:
             raise CrashError
+
+
+async def apply_all(applier: FrameApplier, received: Sequence[ReceivedFrame], cursor: Cursor) -> Report:
+    """As many transactions as it takes; what they did together."""
+    reports = []
+    while True:
+        reports.append(await applier.apply(received, cursor))
+        received = received[len(reports[-1].frames) :]
+        if not received:
+            return Report(
+                frames=[judged for report in reports for judged in report.frames],
+                changed=sum(report.changed for report in reports),
+                unchanged=sum(report.unchanged for report in reports),
+                removed=sum(report.removed for report in reports),
+                unreadable=[text for report in reports for text in report.unreadable],
+                rev=max(report.rev for report in reports),
+            )
 
 
 async def rows(db: Database, target: Target) -> Held:

@@ -89,6 +89,7 @@ VERSIONS = st.lists(
 )
 
 
+@pytest.mark.timeout(180)  # each example has a database of its own
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(versions=VERSIONS, order=st.randoms(use_true_random=False), size=st.integers(1, 5))
 def test_rows_do_not_depend_on_the_order_of_arrival(
@@ -202,7 +203,8 @@ async def test_filters_and_pages(db: Database) -> None:
 async def test_old_events_are_forgotten(db: Database) -> None:
     """What was last seen before the retention goes, in steps, and nothing else."""
     await events.store(db, [observed(f"u{number}", seconds=number) for number in range(1200)], Log().cursor)
-    assert await retention.forget(db, timedelta(seconds=60), now=at(1160)) == 1100
+    keep = retention.Keep(rows=timedelta(seconds=60), tombstones=timedelta(hours=1))
+    assert await retention.forget(db, keep, now=at(1160)) == 1100
     assert len(await stored(db)) == 100
 
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -10,11 +11,12 @@ import pytest
 from schemas.errors import ContractError
 from schemas.frames import Frame, Part, Put, content_hash
 from schemas.ids import kubernetes
-from services.persistence import tables
+from services.persistence import presence, tables
 from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
 from services.persistence.epochs import ReceivedFrame, Verdict
 from services.persistence.ledgers import wanted_resyncs
+from services.persistence.liveness import Beat
 from services.persistence.report import Report
 from services.persistence.state import FrameApplier
 from tests.persistence.frames import (
@@ -23,6 +25,7 @@ from tests.persistence.frames import (
     CrashingDatabase,
     FrameSource,
     Log,
+    apply_all,
     body_of,
     only_row,
     rows,
@@ -42,7 +45,7 @@ class Stage:
         return await self.replay([self.log.receive(self.agent.target, frame) for frame in frames])
 
     async def replay(self, received: Sequence[ReceivedFrame]) -> Report:
-        return await self.applier.apply(received, self.log.cursor)
+        return await apply_all(self.applier, received, self.log.cursor)
 
     async def rows(self) -> dict[tuple[str, str, str], bytes]:
         return await rows(self.db, self.agent.target)
@@ -146,13 +149,13 @@ async def test_gap_is_reported_and_ends_the_epoch(stage: Stage) -> None:
     assert not report.frames[0].in_sync
     report = await stage.apply(stage.agent.put("later"), stage.agent.digest())
     assert verdicts(report) == [Verdict.IGNORED, Verdict.IGNORED]
-    assert set(await wanted_resyncs(stage.db)) == {stage.agent.target}
+    assert set(await wanted_resyncs(stage.db, stage.agent.target.shard)) == {stage.agent.target}
     assert ("pods", "default", "later") not in await stage.rows()
     report = await stage.apply(stage.agent.begin("e2"), *stage.agent.all(), stage.agent.digest())
     assert set(verdicts(report)) == {Verdict.APPLIED}
     assert report.frames[-1].in_sync
     assert await stage.rows() == stage.agent.held
-    assert await wanted_resyncs(stage.db) == {}
+    assert await wanted_resyncs(stage.db, stage.agent.target.shard) == {}
 
 
 async def test_frames_without_their_begin_ask_for_a_resync(stage: Stage) -> None:
@@ -160,7 +163,8 @@ async def test_frames_without_their_begin_ask_for_a_resync(stage: Stage) -> None
     stranger = FrameSource(kubernetes("c9"), epoch="x", sequence=7)
     report = await stage.replay([stage.log.receive(stranger.target, stranger.put("a"))])
     assert verdicts(report) == [Verdict.GAP]
-    assert await wanted_resyncs(stage.db) == {stranger.target: ("x", "its begin was not seen")}
+    wanted = await wanted_resyncs(stage.db, stranger.target.shard)
+    assert wanted == {stranger.target: ("x", "its begin was not seen")}
 
 
 async def test_repeated_frames_change_nothing(stage: Stage) -> None:
@@ -196,15 +200,6 @@ async def test_a_store_that_was_set_back_is_no_replay(stage: Stage) -> None:
     assert await stage.rows() == stage.agent.held
 
 
-async def test_how_long_the_winner_has_been_silent_is_told(stage: Stage) -> None:
-    """A superseded frame's report says since when the epoch that counts has said nothing."""
-    loser, stage.agent = stage.agent, FrameSource()
-    await stage.apply(stage.agent.begin("e2"), stage.agent.synced())
-    stage.log.later = timedelta(minutes=5)
-    [judged] = (await stage.apply(loser.digest())).frames
-    assert (judged.verdict, judged.silence > 299) == (Verdict.SUPERSEDED, True)
-
-
 async def test_newest_begin_wins_for_ever(stage: Stage) -> None:
     """Of two agents with one id the one that began last wins; the other is superseded, its begin too."""
     loser, stage.agent = stage.agent, FrameSource()
@@ -216,10 +211,55 @@ async def test_newest_begin_wins_for_ever(stage: Stage) -> None:
     assert verdicts(await stage.apply(stage.agent.digest())) == [Verdict.APPLIED]
 
 
-async def test_another_instance_under_the_id_is_told(stage: Stage) -> None:
-    """An id that moves to another cluster is followed, and the report says so."""
-    report = await stage.apply(stage.agent.begin("e2", instance="instance-2"))
-    assert report.frames[0].previous_instance == "instance-1"
+async def pass_time(stage: Stage, seconds: int) -> None:
+    """The master beats for so long, from the start of the log on."""
+    beats = [Beat(START + timedelta(seconds=second), 5) for second in range(0, seconds + 1, 5)]
+    await presence.store(stage.db, [], beats, stage.log.cursor)
+
+
+@pytest.mark.parametrize("instance", ["instance-2", ""])
+async def test_id_belongs_to_an_instance_while_its_agent_is_there(stage: Stage, instance: str) -> None:
+    """Another cluster's agent, or one that can't say whose it is, changes nothing under a living one's id."""
+    owner, stage.agent = stage.agent, FrameSource()
+    await pass_time(stage, 40)
+    report = await stage.apply(
+        stage.agent.begin("e2", instance), stage.agent.put("theirs"), stage.agent.synced()
+    )
+    assert verdicts(report) == [Verdict.FOREIGN, Verdict.SUPERSEDED, Verdict.SUPERSEDED]
+    assert {(judged.current, judged.instance) for judged in report.frames} == {("e1", "instance-1")}
+    assert not any(judged.resync_reason for judged in report.frames)
+    assert await stage.rows() == owner.held
+    assert verdicts(await stage.apply(owner.digest())) == [Verdict.APPLIED]
+
+
+async def test_id_of_a_lost_agent_goes_to_another_instance(stage: Stage) -> None:
+    """Once the owner is lost, by the broker's clock, the newcomer's rows replace its own, and it is told."""
+    await pass_time(stage, 60)
+    stage.agent = FrameSource()
+    report = await stage.apply(
+        stage.agent.begin("e2", "instance-2"), stage.agent.put("theirs"), stage.agent.synced()
+    )
+    assert set(verdicts(report)) == {Verdict.APPLIED}
+    assert (report.frames[0].previous_instance, report.frames[0].instance) == ("instance-1", "instance-2")
+    assert await stage.rows() == stage.agent.held
+
+
+async def test_id_of_an_unknown_instance_is_anybody_s(stage: Stage) -> None:
+    """Whoever knows its cluster takes the id of a living agent that does not: the newest begin wins."""
+    await pass_time(stage, 60)
+    await stage.apply(stage.agent.begin("e2", ""), *stage.agent.all())
+    stage.log.later = timedelta(minutes=1)
+    await stage.apply(stage.agent.digest())
+    report = await stage.apply(stage.agent.begin("e3", "instance-1"), *stage.agent.all())
+    assert set(verdicts(report)) == {Verdict.APPLIED}
+
+
+async def test_first_of_two_instances_in_the_log_has_the_id(stage: Stage) -> None:
+    """At first contact, in one batch and before any heartbeat, the order of the log decides."""
+    one, other = FrameSource(kubernetes("new")), FrameSource(kubernetes("new"))
+    frames = [one.begin("a1", "instance-1"), other.begin("b1", "instance-2"), one.put("x"), one.synced()]
+    report = await stage.replay([stage.log.receive(one.target, frame) for frame in frames])
+    assert verdicts(report) == [Verdict.APPLIED, Verdict.FOREIGN, Verdict.APPLIED, Verdict.APPLIED]
 
 
 async def test_digest_that_disagrees_asks_for_a_resync(stage: Stage) -> None:
@@ -318,17 +358,36 @@ async def test_names_that_no_database_takes_are_refused(stage: Stage, name: str)
         await stage.apply(stage.agent.data(bad))
 
 
-async def test_agents_in_sync_are_not_delayed_by_a_big_snapshot(stage: Stage) -> None:
-    """In one batch the change of an agent in sync is applied before another one's whole state."""
+async def test_one_call_is_one_short_transaction(stage: Stage) -> None:
+    """Between two calls somebody else may write: about 500 rows each, also of a sweep; the cursor is before
+    the first frame that is left, and never behind the one that was asked for."""
     big = FrameSource(kubernetes("big"))
     big.held = {("pods", "ns", f"p{number}"): body_of(f"p{number}", "ns") for number in range(1200)}
-    batch = [stage.log.receive(big.target, frame) for frame in [big.begin("b1"), *big.all()]]
-    batch.append(stage.log.receive(stage.agent.target, stage.agent.put("urgent")))
-    report = await stage.replay(batch)
-    assert report.frames[0].target == stage.agent.target
-    assert await rows(stage.db, big.target) == big.held
-    assert await stage.rows() == stage.agent.held
-    assert await CursorStore(stage.db).load("test", "FRAMES") == stage.log.cursor
+    received = [stage.log.receive(big.target, frame) for frame in [big.begin("b1"), *big.all()]]
+    big.held.clear()
+    received += [stage.log.receive(big.target, frame) for frame in [big.begin("b2"), big.synced()]]
+    asked_for = replace(stage.log.cursor, sequence=received[4].position.sequence)
+    done = []
+    while received:
+        before = len(await rows(stage.db, big.target))
+        report = await stage.applier.apply(received, asked_for)
+        assert abs(len(await rows(stage.db, big.target)) - before) <= 500
+        received = received[len(report.frames) :]
+        done.append(len(report.frames))
+        left = received[0].position.sequence - 1 if received else asked_for.sequence
+        reached = min(asked_for.sequence, left)
+        assert await CursorStore(stage.db).load("test", "FRAMES") == replace(asked_for, sequence=reached)
+    assert done == [2, 1, 3, 0, 1]
+
+
+async def test_in_sync_is_known_without_a_frame(stage: Stage) -> None:
+    """Also by an applier that has just begun; who is in the middle of an epoch, or unknown, is not."""
+    other = FrameSource(kubernetes("other"))
+    await stage.replay([stage.log.receive(other.target, other.begin("o1"))])
+    targets = [stage.agent.target, other.target, kubernetes("unknown")]
+    fresh = FrameApplier(stage.db, stage.agent.target.shard)
+    assert await fresh.in_sync(targets) == {stage.agent.target: "e1"}
+    assert await stage.applier.in_sync(targets) == {stage.agent.target: "e1"}
 
 
 async def test_a_stream_that_was_made_again_is_read_from_its_start(stage: Stage) -> None:

@@ -1,9 +1,12 @@
 """Any log, with losses, repeats, competitors and crashes, gives the rows that its rules demand."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,8 @@ from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
 from services.persistence.epochs import ReceivedFrame
 from services.persistence.state import FrameApplier
+from services.runtime.bus.backlog import Backlog, Room
+from services.runtime.bus.delivery import Message
 from tests.persistence.frames import CrashError, CrashingDatabase, FrameSource, Held, Log, body_of, rows
 
 
@@ -99,52 +104,96 @@ def of_target(log: list[ReceivedFrame], target: Target) -> Model:
     return model
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One round of a reader: what it fetches, who may wait, how much is handled."""
+
+    fetch: int
+    may_wait: frozenset[str]
+    most: int
+
+
+TURN = st.builds(
+    Turn,
+    fetch=st.integers(0, 9),
+    may_wait=st.frozensets(st.sampled_from([str(ONE), str(OTHER)])),
+    most=st.integers(1, 9),
+)
+
+
+@pytest.mark.timeout(180)  # each example has a database of its own
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(STEP, min_size=1, max_size=40),
-    batches=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    turns=st.lists(TURN, min_size=1, max_size=8),
     crashes=st.frozensets(st.integers(1, 30), max_size=6),
 )
 def test_rows_are_what_the_log_demands(
     new_url: Callable[[], str],
     steps: list[tuple[int, str, str, str]],
-    batches: list[int],
+    turns: list[Turn],
     crashes: frozenset[int],
 ) -> None:
-    """Frames lost, repeated, replayed, of competing agents, in any batches, through any crashes and
-    redeliveries from the stored cursor: rows, version and cursor are those of a plain reading of the log."""
+    """Frames lost, repeated, replayed, of competing agents, in any batches, some waiting for others, through
+    any crashes and redeliveries from the stored cursor: rows, version and cursor are those of a plain reading
+    of the log."""
 
     async def run() -> None:
         log = make_log(steps)
         async with CrashingDatabase(new_url()) as db:
             db.crashes = crashes
-            await deliver(db, log, batches)
+            await deliver(db, log, turns)
             for target in (ONE, OTHER):
                 model = of_target(log, target)
                 assert await rows(db, target) == model.held
                 assert await version(db, target) == model.version
+            cursor = await CursorStore(db).load("test", "FRAMES")
+            assert (cursor.sequence if cursor else 0) == len(log)
 
     asyncio.run(run())
 
 
-async def deliver(db: CrashingDatabase, log: list[ReceivedFrame], batches: list[int]) -> None:
-    """Batch by batch from the stored cursor on, again from there after a crash; every other time in the
-    same process."""
-    store = CursorStore(db)
+async def deliver(db: CrashingDatabase, log: list[ReceivedFrame], turns: list[Turn]) -> None:
+    """From the stored cursor on, again from there after a crash; every other time in the same process."""
     applier = FrameApplier(db, 0)
+    endless = itertools.cycle([*turns, Turn(fetch=3, may_wait=frozenset(), most=3)])
+    room = Room(100_000)
     while True:
-        cursor = await store.load("test", "FRAMES")
-        done = cursor.sequence if cursor else 0
-        left = [item for item in log if item.position.sequence > done]
-        if not left:
-            return
-        batch = left[: batches[done % len(batches)]]
-        behind = replace(Log().cursor, sequence=batch[-1].position.sequence)
         try:
-            await applier.apply(batch, behind)
+            with Backlog(room) as backlog:
+                await read_on(db, applier, log, endless, backlog)
+            return
         except CrashError:
             if db.writes % 4 > 1:
                 applier = FrameApplier(db, 0)
+        finally:
+            assert room.used == 0
+
+
+async def read_on(
+    db: Database, applier: FrameApplier, log: list[ReceivedFrame], turns: Iterator[Turn], backlog: Backlog
+) -> None:
+    """To the log's end, in the order of a backlog."""
+    cursor = await CursorStore(db).load("test", "FRAMES") or replace(Log().cursor, sequence=0)
+    frames = {item.position.sequence: item for item in log}
+    left = deque(item for item in log if item.position.sequence > cursor.sequence)
+    while left or backlog:
+        turn = next(turns)
+        if not backlog.full:
+            fetched = [left.popleft() for _ in range(min(turn.fetch, len(left)))]
+            backlog.add([message_of(item) for item in fetched], turn.may_wait)
+        if not backlog:
+            continue
+        portion = backlog.portion(turn.most)
+        batch = [frames[item.message.sequence] for item in portion]
+        report = await applier.apply(batch, replace(cursor, sequence=backlog.reached(portion)))
+        for item in portion[: len(report.frames)]:
+            backlog.done(item)
+
+
+def message_of(item: ReceivedFrame) -> Message:
+    position = item.position
+    return Message(str(item.target), {}, bytes(20_000), "", position.sequence, 0, 1, position.time, pending=0)
 
 
 async def version(db: Database, target: Target) -> int:

@@ -15,7 +15,7 @@ from services.persistence.engine import Database, Session
 from services.persistence.presence import Sign
 from services.persistence.queries import BadContinue, ResourceFilter
 from services.persistence.state import FrameApplier
-from tests.persistence.frames import START, FrameSource, Log, body_of
+from tests.persistence.frames import START, FrameSource, Log, apply_all, body_of
 from tests.persistence.test_presence import heartbeat
 
 
@@ -24,7 +24,7 @@ async def fill(db: Database, *sources: FrameSource) -> None:
     log, applier = Log(), FrameApplier(db, 0)
     for source in sources:
         frames: list[Frame] = [source.begin(f"epoch-{source.target.id}"), *source.all(), source.digest()]
-        await applier.apply([log.receive(source.target, frame) for frame in frames], log.cursor)
+        await apply_all(applier, [log.receive(source.target, frame) for frame in frames], log.cursor)
 
 
 def cluster(name: str, pods: int) -> FrameSource:
@@ -145,7 +145,7 @@ async def test_agent_status_joins_what_it_says_and_what_we_hold(db: Database) ->
     ]
     await presence.store(db, [Sign(source.target, heartbeat(collection=said), START)], [], Log().cursor)
     async with db.read() as session:
-        (status,) = await queries.list_agents(session)
+        (status,) = (await queries.list_agents(session, limit=10)).items
     assert {entry.resource: (entry.state, entry.synced_at is not None) for entry in status.collection} == {
         "nodes": ("listing", True),
         "pods": ("synced", True),
@@ -165,7 +165,7 @@ async def test_in_sync_awaits_all_that_can_be_collected(db: Database) -> None:
     async def apply(*frames: Frame) -> tuple[bool, bool]:
         report = await applier.apply([log.receive(source.target, frame) for frame in frames], log.cursor)
         async with db.read() as session:
-            (status,) = await queries.list_agents(session)
+            (status,) = (await queries.list_agents(session, limit=10)).items
         return report.frames[-1].in_sync, status.in_sync
 
     async def say(state: str) -> None:

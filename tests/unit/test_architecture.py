@@ -30,7 +30,10 @@ VIOLATIONS = {
         "services/agent/kubernetes/service/reflector.py",
         "services.runtime.bus.client",
     ),
-    "scheduler and gateway know no kind": ("services/agent/scheduler/heartbeats.py", "schemas.kubernetes"),
+    "scheduler, gateway and store know no kind": (
+        "services/agent/scheduler/heartbeats.py",
+        "schemas.kubernetes",
+    ),
     "no agent reaches the database": ("services/agent/app.py", "services.persistence.engine"),
     "nats-py has one home": ("services/agent/gateway/bus.py", "nats"),
     "kubernetes-asyncio has one home": ("services/cli/main.py", "kubernetes_asyncio"),

@@ -1,20 +1,21 @@
 """The master's gateway over the bus."""
 
 import asyncio
+import secrets
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 from schemas import binding, registry, subjects
-from schemas.control import Resync, Superseded
+from schemas.control import Confirmed, Resync, Superseded
 from schemas.deadletter import DeadLetter
 from schemas.envelope import Envelope, sequence_text
 from schemas.errors import ContractError
 from schemas.frames import Frame
 from schemas.ids import Target
 from schemas.presence import Heartbeat
-from services.agent.capability import Observed
 from services.agent.gateway.interfaces import Unavailable
+from services.agent.store.rows import Spooled
 from services.runtime import logs
 from services.runtime.backoff import Backoff
 from services.runtime.bus.client import Bus, BusError, MessageTooLarge
@@ -25,6 +26,15 @@ COMPRESS_ABOVE = 4096
 """Bytes of a frame from which on it travels as gzip."""
 
 
+class _Message(NamedTuple):
+    """One publish; `id` is its `Nats-Msg-Id`."""
+
+    subject: str
+    envelope: Envelope
+    id: str
+    compress: bool = False
+
+
 class BusGateway:
     """MasterGateway of one agent."""
 
@@ -32,8 +42,6 @@ class BusGateway:
         self._bus = bus
         self._target = target
         self._source = subjects.agent_source(target)
-        self.dropped = 0
-        """Events that no stream can take, since the agent started."""
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         envelope = registry.HEARTBEAT_SENT.envelope(heartbeat, source=self._source)
@@ -55,43 +63,79 @@ class BusGateway:
         compress = len(envelope.data) > COMPRESS_ABOVE
         await self._publish(subjects.snapshot(self._target), envelope, compress=compress)
 
-    async def publish_events(self, events: list[Observed], epoch: str, sequence: int) -> None:
-        async with asyncio.TaskGroup() as group:
-            for number, observed in enumerate(events, sequence):
-                envelope = Envelope(
-                    type=registry.EVENT_OBSERVED.name,
-                    source=self._source,
-                    data=observed.body,
-                    extensions={"epoch": epoch, "sequence": sequence_text(number)},
-                )
-                subject = subjects.event(self._target, observed.about.namespace, observed.about.name)
-                group.create_task(self._publish_event(subject, envelope))
+    async def publish_events(
+        self, events: Sequence[Spooled], first: Callable[[str], int], *, again: bool
+    ) -> list[Spooled]:
+        # Without another message id the stream would drop, for its duplicate window, what the master is to
+        # see once more. The envelope's id stays.
+        suffix = f".{secrets.token_hex(4)}" if again else ""
+        messages = [self._event_message(event, first(event.epoch), suffix) for event in events]
+        too_large = await self._publish_in_order(messages)
+        for index, error in too_large.items():
+            _log.error("event left out", subject=messages[index].subject, reason=str(error))
+        return [events[index] for index in too_large]
 
-    async def _publish_event(self, subject: str, envelope: Envelope) -> None:
-        """One event; one that is too large for the bus must not hold up those behind it."""
-        try:
-            await self._publish(subject, envelope)
-        except MessageTooLarge as error:
-            self.dropped += 1
-            _log.error("event left out", subject=subject, reason=str(error))
+    def _event_message(self, event: Spooled, first: int, suffix: str) -> _Message:
+        envelope = Envelope(
+            type=registry.EVENT_OBSERVED.name,
+            source=self._source,
+            data=event.body,
+            id=event.id,
+            time=event.time,
+            extensions={
+                "epoch": event.epoch,
+                "sequence": sequence_text(event.sequence),
+                "firstsequence": sequence_text(min(first, event.sequence)),
+            },
+        )
+        subject = subjects.event(self._target, event.about.namespace, event.about.name)
+        return _Message(subject, envelope, event.id + suffix)
 
     async def _publish(self, subject: str, envelope: Envelope, *, compress: bool = False) -> None:
-        """Repeat one message under its id until the stream has it; each new cause is told once."""
+        """One message, until the stream has it. Raises MessageTooLarge."""
+        message = _Message(subject, envelope, envelope.id, compress)
+        for error in (await self._publish_in_order([message])).values():
+            raise error
+
+    async def _publish_in_order(self, messages: Sequence[_Message]) -> dict[int, MessageTooLarge]:
+        """Repeat each under its id until the streams have all; by index those that are too large.
+
+        What failed is repeated together: each by itself, the pauses would change the order. Each new cause is
+        told once.
+        """
         backoff, told = Backoff(base=0.2, cap=10.0), ""
+        too_large: dict[int, MessageTooLarge] = {}
+        waiting = list(range(len(messages)))
+        attempts = 0
         while True:
-            try:
-                await self._bus.publish(subject, envelope, compress=compress)
-            except MessageTooLarge:
-                raise  # it would be too large the next time as well
-            except BusError as error:
-                if str(error) != told:
-                    told = str(error)
-                    _log.warning("the bus does not take it, trying again", subject=subject, reason=told)
-                await backoff.sleep()
-            else:
-                if told:
-                    _log.info("the bus has taken it", subject=subject, attempts=backoff.attempts + 1)
-                return
+            attempts += 1
+            outcomes = await asyncio.gather(*(self._offer(messages[index]) for index in waiting))
+            failed: dict[int, BusError] = {}
+            for index, error in zip(waiting, outcomes, strict=True):
+                if isinstance(error, MessageTooLarge):
+                    too_large[index] = error  # it would be the next time as well
+                elif error is not None:
+                    failed[index] = error
+            if not failed:
+                break
+            waiting = list(failed)
+            subject, reason = messages[waiting[0]].subject, str(failed[waiting[0]])
+            if reason != told:
+                told = reason
+                _log.warning("the bus does not take it, trying again", subject=subject, reason=reason)
+            await self._bus.pause(backoff)
+        if told:
+            _log.info("the bus has taken it", subject=messages[0].subject, attempts=attempts)
+        return too_large
+
+    async def _offer(self, message: _Message) -> BusError | None:
+        try:
+            await self._bus.publish(
+                message.subject, message.envelope, compress=message.compress, message_id=message.id
+            )
+        except BusError as error:
+            return error
+        return None
 
     async def on_resync(self, handler: Callable[[str, str], Awaitable[None]]) -> None:
         async def receive(message: Resync) -> None:
@@ -99,9 +143,15 @@ class BusGateway:
 
         await self._listen(registry.RESYNC_REQUESTED, "resync", receive)
 
-    async def on_superseded(self, handler: Callable[[str], Awaitable[None]]) -> None:
+    async def on_confirmed(self, handler: Callable[[str, int], Awaitable[None]]) -> None:
+        async def receive(message: Confirmed) -> None:
+            await handler(message.epoch, message.sequence)
+
+        await self._listen(registry.EVENTS_CONFIRMED, "confirmed", receive)
+
+    async def on_superseded(self, handler: Callable[[str, str, str], Awaitable[None]]) -> None:
         async def receive(message: Superseded) -> None:
-            await handler(message.epoch)
+            await handler(message.epoch, message.by, message.instance)
 
         await self._listen(registry.EPOCH_SUPERSEDED, "superseded", receive)
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk import client
+from services.agent.kubernetes.service import metrics
 from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
 from services.agent.settings import AgentSettings
 from services.runtime.version import VERSION
@@ -19,12 +20,18 @@ async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[Kubern
         user_agent=f"atlhyper-agent/{VERSION}",
     )
     try:
-        resources = KubernetesResources(connection, page_timeout=settings.timeout_snapshot_collect)
+        resources = KubernetesResources(
+            connection,
+            page_timeout=settings.timeout_snapshot_collect,
+            watch_timeout=settings.timeout_watch,
+        )
         selection = Selection(
             namespaces=tuple(settings.namespaces),
             secrets=settings.secrets == "metadata",
             further=tuple(settings.resources),
         )
-        yield KubernetesObservation(resources, selection)
+        observation = KubernetesObservation(resources, selection)
+        with metrics.exported(observation.collection):
+            yield observation
     finally:
         await connection.close()

@@ -1,6 +1,7 @@
 """Signs of life, whatever else is going on."""
 
 import asyncio
+import random
 from collections.abc import Callable, Hashable
 
 from schemas.presence import Heartbeat
@@ -12,6 +13,8 @@ _log = logs.get_logger(__name__)
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at `state`: news travel that soon, and not more often."""
+JITTER = 0.1
+"""Fraction of the interval by which a heartbeat may be early; it is never late."""
 
 
 class HeartbeatScheduler:
@@ -40,7 +43,9 @@ class HeartbeatScheduler:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            told, due = self._state(), loop.time() + self._interval
+            # Of two agents under one id with the same beat, one would always hide the other: the stream keeps
+            # the last heartbeat only.
+            told, due = self._state(), loop.time() + self._interval * random.uniform(1 - JITTER, 1)
             await self.beat()
             while (left := due - loop.time()) > 0:
                 await asyncio.sleep(min(LOOK_INTERVAL, left))

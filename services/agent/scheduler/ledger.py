@@ -70,16 +70,24 @@ class Ledger:
         self._pending: dict[tuple[str, Key], Observed | Gone | Synced] = {}
         self._pending_bytes = 0
         self._complete: set[str] = set()
+        self._assumed: dict[str, set[Key]] = {}
         self._counts: dict[tuple[str, int, int], tuple[str, int, int]] = {}
         self._digest: dict[str, ResourceDigest] = {}
         self.summary = ClusterSummary()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
 
+    def assume(self, observed: Observed) -> None:
+        """This was sent, by whoever was here before. It counts as gone once a full list is without it."""
+        self._record(observed)
+        self._assumed.setdefault(observed.resource, set()).add(observed.key)
+
     # --- Sink ---------------------------------------------------------------------------------------
 
     async def put(self, objects: Iterable[Observed]) -> None:
         for observed in objects:
+            if assumed := self._assumed.get(observed.resource):
+                assumed.discard(observed.key)
             waiting = self._pending.get((observed.resource, observed.key))
             if isinstance(waiting, Observed):
                 known: tuple[str, int] | None = (waiting.uid, waiting.hash)
@@ -115,6 +123,7 @@ class Ledger:
         )
 
     async def synced(self, resource: str) -> None:
+        await self.delete(resource, self._assumed.pop(resource, ()))
         # No object has this key, so the mark keeps a place of its own in the queue.
         if resource not in self._complete:
             self._enqueue((resource, NOTHING), Synced(resource))

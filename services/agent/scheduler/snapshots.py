@@ -18,6 +18,7 @@ from services.agent.capability import Capability, Observed
 from services.agent.gateway.interfaces import MasterGateway
 from services.agent.scheduler.ledger import Batch, Gone, Ledger
 from services.runtime import logs
+from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
 
@@ -82,10 +83,7 @@ class SnapshotScheduler:
                     group.create_task(self._publish(), name="publish frames"),
                 ]
                 spread = 1 + random.uniform(-FULL_INTERVAL_JITTER, FULL_INTERVAL_JITTER)
-                try:
-                    async with asyncio.timeout(self._full_interval * spread):
-                        await self._end.wait()
-                except TimeoutError:
+                if not await set_within(self._end, self._full_interval * spread):
                     _log.info("full interval is over", epoch=self.epoch)
                 for task in tasks:
                     task.cancel()

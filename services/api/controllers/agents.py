@@ -2,18 +2,20 @@
 
 from litestar import Controller, get
 from litestar.di import NamedDependency
+from msgspec import structs
 
 from schemas.ids import AgentKind
 from schemas.snapshot import ClusterSummary
 from services.api import examples, parameters, problems
 from services.api.examples import answer
 from services.api.lookup import collection_status, find_agent
-from services.api.models import Agent, AgentHealth, AgentList
+from services.api.models import Agent, AgentHealth, AgentList, Clock, OneAgent, Rival
 from services.persistence import queries
+from services.persistence.clockwatch import ClockWatch
 from services.persistence.engine import Database
-from services.persistence.queries import AgentStatus
+from services.persistence.queries import AgentStatus, ClockReading
 
-_LIST = problems.responses() | answer(AgentList, "All of them, by kind and id", examples.AGENTS)
+_LIST = problems.responses() | answer(AgentList, "A page of them, by kind and id", examples.AGENTS)
 
 
 class AgentController(Controller):
@@ -22,41 +24,79 @@ class AgentController(Controller):
     tags = ("agents",)
 
     @get("/clusters", summary="All clusters", responses=_LIST)
-    async def list_clusters(self, database: NamedDependency[Database]) -> AgentList:
+    async def list_clusters(
+        self,
+        database: NamedDependency[Database],
+        clock: NamedDependency[ClockWatch | None],
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        continue_: parameters.Continue = None,
+    ) -> AgentList:
         """Every cluster whose agent was ever heard of, with what is not collected and why."""
-        return await _list(database, AgentKind.KUBERNETES)
+        return await _list(database, clock, AgentKind.KUBERNETES, limit, continue_)
 
     @get("/agents", summary="All agents", responses=_LIST)
-    async def list_agents(self, database: NamedDependency[Database]) -> AgentList:
+    async def list_agents(
+        self,
+        database: NamedDependency[Database],
+        clock: NamedDependency[ClockWatch | None],
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        continue_: parameters.Continue = None,
+    ) -> AgentList:
         """Every agent that was ever heard of, of all kinds."""
-        return await _list(database, None)
+        return await _list(database, clock, None, limit, continue_)
 
     @get(
         ["/clusters/{id:str}", "/agents/{kind:str}/{id:str}"],
         summary="One cluster or agent",
         responses=problems.responses(problems.UNKNOWN_AGENT)
-        | answer(Agent, "The agent, or cluster", examples.AGENT),
+        | answer(OneAgent, "The agent, or cluster", examples.ONE_AGENT),
     )
     async def get_agent(
         self,
         database: NamedDependency[Database],
+        clock: NamedDependency[ClockWatch | None],
         id: parameters.AgentId,
         kind: parameters.Kind = AgentKind.KUBERNETES,
-    ) -> Agent:
+    ) -> OneAgent:
         """One agent and what it serves. `/clusters/…` is the short form of `/agents/kubernetes/…`."""
         async with database.read() as session:
             status = await find_agent(session, parameters.target(kind, id))
             summaries = await queries.summaries(session, [status.target])
-        return _agent(status, summaries[status.target])
+            reading = await queries.clock(session)
+        agent = _agent(status, summaries[status.target])
+        return OneAgent(**structs.asdict(agent), clock=_clock(reading, clock))
 
 
-async def _list(database: Database, kind: AgentKind | None) -> AgentList:
+async def _list(
+    database: Database, clock: ClockWatch | None, kind: AgentKind | None, limit: int, continue_: str | None
+) -> AgentList:
     async with database.read() as session:
-        found = await queries.list_agents(session, kind)
-        summaries = await queries.summaries(session, [status.target for status in found])
-    moments = [status.as_of for status in found if status.as_of is not None]
-    items = [_agent(status, summaries[status.target]) for status in found]
-    return AgentList(items=items, as_of=min(moments, default=None))
+        page = await queries.list_agents(session, kind, limit=limit, continue_=continue_ or "")
+        summaries = await queries.summaries(session, [status.target for status in page.items])
+        reading = await queries.clock(session)
+    moments = [status.as_of for status in page.items if status.as_of is not None]
+    return AgentList(
+        items=[_agent(status, summaries[status.target]) for status in page.items],
+        clock=_clock(reading, clock),
+        continue_=page.continue_ or None,
+        remaining=page.remaining,
+        as_of=min(moments, default=None),
+    )
+
+
+def _clock(reading: ClockReading | None, watch: ClockWatch | None) -> Clock:
+    return Clock(
+        as_of=reading.latest if reading else None,
+        continuous_since=reading.continuous_since if reading else None,
+        stands=(watch.stands() if watch else None) or "",
+    )
+
+
+def _rival(status: AgentStatus) -> Rival | None:
+    if (rival := status.rival) is None:
+        return None
+    said = rival.heartbeat
+    return Rival(seen=rival.seen, version=said.version, instance=said.instance, reason=rival.reason)
 
 
 def _agent(status: AgentStatus, summary: ClusterSummary) -> Agent:
@@ -75,10 +115,11 @@ def _agent(status: AgentStatus, summary: ClusterSummary) -> Agent:
         # Until an agent says that it takes commands, it does not.
         read_only=heartbeat.read_only if heartbeat else True,
         capabilities=heartbeat.capabilities if heartbeat else [],
-        health=AgentHealth(**heartbeat.health.model_dump()) if heartbeat else AgentHealth(),
+        health=AgentHealth(**structs.asdict(heartbeat.health)) if heartbeat else AgentHealth(),
         in_sync=status.in_sync,
         resync_reason=status.resync_reason,
         resync_since=status.resync_since,
+        rival=_rival(status),
         collection=[collection_status(entry) for entry in status.collection],
         summary=summary,
     )

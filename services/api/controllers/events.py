@@ -13,6 +13,7 @@ from services.api.examples import answer
 from services.api.lookup import find_agent
 from services.api.models import Event, EventList, StoredEvent, as_stored, extended
 from services.api.parameters import text
+from services.api.watch.position import Position
 from services.persistence import queries
 from services.persistence.engine import Database
 from services.persistence.queries import EventFilter
@@ -59,6 +60,7 @@ class EventController(Controller):
             q=q,
         )
         async with database.read() as session:
+            position = Position.at((await queries.revisions(session)).revs)
             for known in dict.fromkeys(where.clusters or ()):
                 await find_agent(session, Target(AgentKind.KUBERNETES, known))
             page = await queries.list_events(session, where, limit=limit, continue_=continue_ or "")
@@ -67,6 +69,7 @@ class EventController(Controller):
             continue_=page.continue_ or None,
             remaining=page.remaining,
             as_of=page.as_of,
+            position=str(position),
         )
 
     @get(

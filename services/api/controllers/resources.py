@@ -10,6 +10,7 @@ from services.api import examples, parameters, problems
 from services.api.examples import answer
 from services.api.lookup import find_agent, find_collection
 from services.api.models import ResourceList, Row, StoredObject, View, as_stored, extended
+from services.api.watch.position import Position
 from services.persistence import queries
 from services.persistence.engine import Database
 from services.persistence.queries import EventFilter, ResourceFilter
@@ -48,6 +49,7 @@ class ResourceController(Controller):
         """
         target = parameters.target(kind, id)
         async with database.read() as session:
+            position = Position.at((await queries.revisions(session)).revs)
             collection = find_collection(await find_agent(session, target), resource)
             if kind is AgentKind.KUBERNETES and resource == EVENT.resource:
                 page = await queries.list_events(
@@ -70,6 +72,7 @@ class ResourceController(Controller):
             continue_=page.continue_ or None,
             remaining=page.remaining,
             as_of=page.as_of,
+            position=str(position),
             collection=collection,
         )
 

@@ -1,8 +1,15 @@
 """How Alembic runs here: on the connection that `services.persistence.migrate` has opened."""
 
 from alembic import context
+from alembic.migration import MigrationInfo
 
 from services.persistence.tables import Table
+from services.runtime import logs
+
+
+def done(ctx: object, step: MigrationInfo, heads: object, run_args: object) -> None:  # noqa: ARG001
+    logs.get_logger("services.persistence.migrations").info("tables upgraded", revision=step.up_revision_id)
+
 
 context.configure(
     connection=context.config.attributes["connection"],
@@ -11,5 +18,6 @@ context.configure(
     render_as_batch=True,
     # The whole upgrade is the caller's one transaction.
     transactional_ddl=True,
+    on_version_apply=done,
 )
 context.run_migrations()

@@ -7,25 +7,41 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 
 - `list_resources(session, ResourceFilter, *, limit, continue_, full) -> Page`
 - `get_resource(session, target, resource, namespace, name) -> StoredObject | None`
-- `list_agents(session, kind) -> list[AgentStatus]`, `get_agent(session, target) -> AgentStatus | None`
+- `list_agents(session, kind, *, limit, continue_) -> AgentPage`
+- `get_agent(session, target) -> AgentStatus | None`
 - `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
 - `clock(session) -> ClockReading | None`
 - `list_events(session, EventFilter, *, limit, continue_) -> Page`, newest first
 - `get_event(session, cluster_id, uid) -> bytes | None`
+- `revisions(session) -> Revisions`, then `list_changes(session, shard, ChangeFilter, …) -> ChangePage`
 - `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
 
 Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"` is the list.
 `BadContinue` (a ValueError) is raised for a `continue` that is not ours or belongs to another query.
 """
 
+from services.persistence.liveness import ClockReading
 from services.persistence.queries.agents import (
+    AgentPage,
     AgentStatus,
-    ClockReading,
     CollectionStatus,
+    RivalStatus,
     clock,
     get_agent,
     list_agents,
     summaries,
+)
+from services.persistence.queries.changes import (
+    EVERYTHING,
+    UNSEEN,
+    Change,
+    ChangeFilter,
+    ChangePage,
+    Place,
+    Revisions,
+    list_changes,
+    oldest_state,
+    revisions,
 )
 from services.persistence.queries.dead_letters import get_dead_letter, list_dead_letters
 from services.persistence.queries.events import EventFilter, get_event, list_events
@@ -38,13 +54,22 @@ from services.persistence.queries.resources import (
 )
 
 __all__ = [
+    "EVERYTHING",
+    "UNSEEN",
+    "AgentPage",
     "AgentStatus",
     "BadContinue",
+    "Change",
+    "ChangeFilter",
+    "ChangePage",
     "ClockReading",
     "CollectionStatus",
     "EventFilter",
     "Page",
+    "Place",
     "ResourceFilter",
+    "Revisions",
+    "RivalStatus",
     "StoredObject",
     "clock",
     "get_agent",
@@ -52,8 +77,11 @@ __all__ = [
     "get_event",
     "get_resource",
     "list_agents",
+    "list_changes",
     "list_dead_letters",
     "list_events",
     "list_resources",
+    "oldest_state",
+    "revisions",
     "summaries",
 ]

@@ -7,29 +7,23 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
-from sqlmodel import SQLModel, col
+from sqlmodel import SQLModel
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
-from schemas.presence import Collection, CollectionState, Heartbeat
+from schemas.presence import CollectionState
 from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
-from services.persistence import tables
+from services.persistence import heartbeats, tables
 from services.persistence.engine import Session
 from services.persistence.epochs import Ledger
-from services.persistence.presence import CLOCK, AgentState, agent_state, cannot_collect
+from services.persistence.heartbeats import StoredCollection, StoredHeartbeat
+from services.persistence.liveness import AgentState, ClockReading, agent_state, read_clock
+from services.persistence.presence import cannot_collect
+from services.persistence.queries.paging import after, token
 from services.persistence.targets import any_target, is_target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockReading:
-    """The broker's clock, as the master's beats tell it."""
-
-    latest: datetime
-    continuous_since: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionStatus:
+class CollectionStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One resource of one agent: what the agent says of it, and whether we hold all of it."""
 
     resource: str
@@ -45,12 +39,23 @@ class CollectionStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RivalStatus:
+    """Another agent under the same id, which does not serve it."""
+
+    seen: datetime
+    """When the broker took its last heartbeat."""
+    heartbeat: StoredHeartbeat
+    reason: str
+    """Why it does not serve, with the next step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStatus:
     """One agent."""
 
     target: Target
     state: AgentState
-    heartbeat: Heartbeat | None
+    heartbeat: StoredHeartbeat | None
     """None when none has been seen."""
     last_seen: datetime | None
     instance: str
@@ -65,24 +70,55 @@ class AgentStatus:
     resync_reason: str
     """Why a new epoch is wanted; empty when none is."""
     resync_since: datetime | None
+    rival: RivalStatus | None
+    """None when none has been heard for three of its intervals."""
     collection: list[CollectionStatus]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentPage:
+    """A part of the list of agents."""
+
+    items: list[AgentStatus]
+    continue_: str
+    """What to ask with for the next page; empty on the last."""
+    remaining: int
+    """How many agents follow this page."""
 
 
 async def clock(session: Session) -> ClockReading | None:
     """The broker's clock; None when no master has beaten yet."""
-    model = tables.Clock
-    found = await (await session.connection()).execute(
-        sa.select(col(model.latest), col(model.continuous_since)).where(col(model.name) == CLOCK)
+    return await read_clock(await session.connection())
+
+
+async def list_agents(
+    session: Session, kind: AgentKind | None = None, *, limit: int, continue_: str = ""
+) -> AgentPage:
+    """The agents that were ever heard of, or those of one kind, by kind and id. Raises BadContinue."""
+    heard_of = [tables.table_of(model).c for model in (tables.Agent, tables.Epoch)]
+    known = sa.union(*(sa.select(columns.target_kind, columns.target_id) for columns in heard_of)).subquery()
+    order: Any = [known.c.target_kind, known.c.target_id]
+    query = ("agents", kind)
+    # Keys are short: those of all the rest are read, and with them it is known how many there are.
+    keys = (
+        await (await session.connection()).execute(
+            sa.select(*order)
+            .where(sa.true() if kind is None else order[0] == kind.value)
+            .where(after(continue_, query, order, down=False))
+            .order_by(*order)
+        )
+    ).all()
+    page, remaining = keys[:limit], max(0, len(keys) - limit)
+    return AgentPage(
+        items=await _agents(session, lambda columns: _between(columns, page[0], page[-1])) if page else [],
+        continue_=token(query, page[-1]) if remaining else "",
+        remaining=remaining,
     )
-    row = found.first()
-    return ClockReading(latest=row[0], continuous_since=row[1]) if row else None
 
 
-async def list_agents(session: Session, kind: AgentKind | None = None) -> list[AgentStatus]:
-    """All agents that were ever heard of, or those of one kind, by kind and id."""
-    if kind is None:
-        return await _agents(session, lambda columns: sa.true())  # noqa: ARG005
-    return await _agents(session, lambda columns: columns.target_kind == kind.value)
+def _between(columns: Any, first: sa.Row[Any], last: sa.Row[Any]) -> sa.ColumnElement[bool]:
+    place = sa.tuple_(columns.target_kind, columns.target_id)
+    return sa.and_(place >= sa.tuple_(*first), place <= sa.tuple_(*last))
 
 
 async def get_agent(session: Session, target: Target) -> AgentStatus | None:
@@ -100,7 +136,11 @@ async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target,
     by = (rows.target_kind, rows.target_id, rows.resource, rows.state)
     counts = await connection.execute(
         sa.select(*by, sa.func.count(), sa.func.sum(rows.desired), sa.func.sum(rows.ready))
-        .where(rows.resource.in_(["nodes", "pods", *sorted(WORKLOADS)]), any_target(rows, targets))
+        .where(
+            rows.resource.in_(["nodes", "pods", *sorted(WORKLOADS)]),
+            any_target(rows, targets),
+            rows.state >= sa.literal_column("''"),  # always so: the index asks for it
+        )
         .group_by(*by)
     )
     for kind, name, resource, state, count, desired, ready in counts:
@@ -125,11 +165,11 @@ async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target,
 async def _agents(session: Session, which: Callable[[Any], sa.ColumnElement[bool]]) -> list[AgentStatus]:
     connection = await session.connection()
 
-    async def rows(model: type[SQLModel]) -> dict[Target, list[Any]]:
+    async def rows(model: type[SQLModel]) -> dict[tuple[str, str], list[Any]]:
         table = tables.table_of(model)
-        found: dict[Target, list[Any]] = {}
+        found: dict[tuple[str, str], list[Any]] = {}
         for row in await connection.execute(sa.select(table).where(which(table.c))):
-            found.setdefault(Target.parse(row.target_kind, row.target_id), []).append(row)
+            found.setdefault((row.target_kind, row.target_id), []).append(row)
         return found
 
     agents, epochs = await rows(tables.Agent), await rows(tables.Epoch)
@@ -138,20 +178,20 @@ async def _agents(session: Session, which: Callable[[Any], sa.ColumnElement[bool
     none = [None]
     return [
         _status(
-            target,
-            agents.get(target, none)[0],
-            epochs.get(target, none)[0],
-            collections.get(target, []),
+            Target.parse(*key),
+            agents.get(key, none)[0],
+            epochs.get(key, none)[0],
+            collections.get(key, []),
             reading,
         )
-        for target in sorted(agents.keys() | epochs.keys())
+        for key in sorted(agents.keys() | epochs.keys())
     ]
 
 
 def _status(
     target: Target, agent: Any, epoch: Any, collections: Sequence[Any], reading: ClockReading | None
 ) -> AgentStatus:
-    heartbeat = Heartbeat.model_validate_json(agent.heartbeat) if agent else None
+    heartbeat = heartbeats.read(agent.heartbeat) if agent else None
     said = heartbeat.collection if heartbeat else []
     ledger = None
     if epoch:
@@ -178,16 +218,39 @@ def _status(
         in_sync=ledger is not None and ledger.in_sync and not elsewhere,
         resync_reason=elsewhere or (ledger.resync_reason if ledger else ""),
         resync_since=ledger.resync_since if ledger else None,
+        rival=_rival(agent, heartbeat, ledger.instance if ledger else "", reading) if agent else None,
         collection=_collection(said, collections),
     )
 
 
-def _collection(said: Sequence[Collection], ours: Sequence[Any]) -> list[CollectionStatus]:
+def _rival(
+    agent: Any, serving: StoredHeartbeat | None, instance: str, reading: ClockReading | None
+) -> RivalStatus | None:
+    if agent.rival is None:
+        return None
+    rival = heartbeats.read(agent.rival)
+    if serving and rival.health.start_time == serving.health.start_time:
+        return None  # it serves by now
+    if reading:
+        now, since = reading.latest, reading.continuous_since
+        if agent_state(agent.rival_seen, rival.interval, now, since) is AgentState.LOST:
+            return None
+    reason = rival.health.last_error
+    if not reason and "" not in (instance, rival.instance) and rival.instance != instance:
+        reason = f"the id belongs to another instance than {rival.instance}"
+    return RivalStatus(
+        seen=agent.rival_seen,
+        heartbeat=rival,
+        reason=reason or "another agent serves the id; it has not heard of that yet",
+    )
+
+
+def _collection(said: Sequence[StoredCollection], ours: Sequence[Any]) -> list[CollectionStatus]:
     by_resource = {item.resource: item for item in said}
     synced_at = {row.resource: row.synced_at for row in ours}
     statuses = []
     for resource in sorted(by_resource.keys() | synced_at.keys()):
-        item = by_resource.get(resource, Collection(resource=resource, state=CollectionState.LISTING))
+        item = by_resource.get(resource) or StoredCollection(resource, CollectionState.LISTING)
         known = synced_at.get(resource)
         # Events travel outside of frames: whether they are complete only the agent knows.
         early = item.state == CollectionState.SYNCED and known is None and resource != EVENT.resource

@@ -11,7 +11,7 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
-from schemas import binding
+from schemas import binding, topology
 from schemas.envelope import Envelope
 from schemas.errors import ContractError
 from services.runtime import logs
@@ -29,6 +29,7 @@ from services.runtime.bus.errors import (
 from services.runtime.bus.link import Callback, Link, NoResponders
 from services.runtime.errors import EXIT_TEMPORARY, UserError
 from services.runtime.settings import BusSettings
+from services.runtime.tasks import set_within
 
 __all__ = [
     "ApiError",
@@ -48,8 +49,12 @@ PUBLISHES_IN_FLIGHT = 256
 """Publishes that wait for their acknowledgement at one time; further ones queue for their turn."""
 RECONNECT_CAP = 5.0
 """Seconds at most between two attempts to connect; a broker that is back is found within that."""
+CORE_RECONNECT_CAP = 1.5
+"""The same of the core's users: they are few, and a whole fleet waits for them."""
 STEADY = 10.0
 """Seconds after which a connection counts as having worked."""
+REFUSAL_COUNTS = 30.0
+"""Seconds for which a publish that was not stored speaks against the broker: it is repeated sooner."""
 
 Handler = Callable[[str, Envelope], Awaitable[None]]
 """Called with the subject and the envelope."""
@@ -88,6 +93,8 @@ class Bus:
         self._up = asyncio.Event()
         self._subscriptions: set[Subscription] = set()
         self._in_flight = asyncio.Semaphore(PUBLISHES_IN_FLIGHT)
+        self._not_stored: dict[str, tuple[float, str]] = {}
+        """By subject: when the last publish was not stored by a broker that is connected, and why."""
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -99,9 +106,26 @@ class Bus:
         """Until there is a connection."""
         await self._up.wait()
 
+    async def pause(self, backoff: Backoff) -> None:
+        """Wait before repeating what the bus did not take: for the back-off while there is a connection.
+
+        Once it is lost, whatever the cause was, only until there is a new one: then the back-off begins anew.
+        """
+        if self._link is not None and not await set_within(self._link.lost, backoff.delay()):
+            return
+        await self.wait_connected()
+        backoff.reset()
+        await backoff.sleep()  # callers by the hundred wait for the same moment
+
     def health(self) -> str | None:
-        """A readiness check: None when connected, otherwise why not."""
-        return None if self.connected else self.last_error or "connecting"
+        """A readiness check: None when connected to a broker that stores what it gets, otherwise why not."""
+        if not self.connected:
+            return self.last_error or "connecting"
+        now = time.monotonic()
+        self._not_stored = {
+            subject: told for subject, told in self._not_stored.items() if now - told[0] < REFUSAL_COUNTS
+        }
+        return next((reason for _, reason in self._not_stored.values()), None)
 
     # --- messages ------------------------------------------------------------------------------------
 
@@ -126,6 +150,16 @@ class Bus:
         else:
             headers, payload = binding.encode(envelope)
         headers["Nats-Msg-Id"] = message_id or envelope.id
+        try:
+            sequence = await self._store(subject, payload, headers, timeout)
+        except (BusUnavailable, StreamMissing) as error:
+            if self.connected:
+                self._not_stored[subject] = time.monotonic(), _not_stored(error)
+            raise
+        self._not_stored.pop(subject, None)
+        return sequence
+
+    async def _store(self, subject: str, payload: bytes, headers: dict[str, str], timeout: float) -> int:
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
@@ -220,7 +254,14 @@ class Bus:
         seed_file = self._settings.seed_file(self.user)
         check_seed(seed_file)
         urls = [url.strip() for url in self.url.split(",")]
-        link = await Link.open(urls, self.user, name=self.name, seed_file=seed_file, ca=self._settings.tls_ca)
+        link = await Link.open(
+            urls,
+            self.user,
+            name=self.name,
+            seed_file=seed_file,
+            ca=self._settings.tls_ca,
+            ping_interval=self._settings.ping_interval,
+        )
         try:
             tried: set[Subscription] = set()
             while waiting := self._subscriptions - tried:  # some may be added meanwhile
@@ -241,7 +282,8 @@ class Bus:
         return link
 
     async def _keep_connected(self, link: Link | None) -> None:
-        backoff = Backoff(base=0.25, cap=RECONNECT_CAP)
+        core = self.user in {user.name for user in topology.CORE_USERS}
+        backoff = Backoff(base=0.25, cap=CORE_RECONNECT_CAP if core else RECONNECT_CAP)
         again = link is not None
         while True:
             if link is None:
@@ -268,6 +310,7 @@ class Bus:
     async def _lost(self, link: Link) -> None:
         self._link = None
         self._up.clear()
+        self._not_stored.clear()
         self.last_error = link.cause
         metrics.CONNECTED.labels(user=self.user).set(0)
         _log.warning("connection to the broker lost", url=logs.mask(self.url), reason=link.cause)
@@ -344,6 +387,15 @@ def _answer(message: Msg) -> dict[str, Any]:
             raise BusUnavailable(f"JetStream: {text} ({code})")
         raise ApiError(code, text)
     return answer
+
+
+def _not_stored(error: BusError) -> str:
+    if isinstance(error, StreamMissing):
+        return str(error)
+    # A stream whose disk was full stays silent when there is room again, until the broker is restarted.
+    return (
+        f"the broker does not store what it is sent: {error}; if its disk is full, make room and restart it"
+    )
 
 
 def _not_connected(url: str, user: str, cause: str) -> UserError:

@@ -16,8 +16,12 @@ class Cursor:
     """Of the last message handled; 0 for none."""
 
 
+class ReaderReplaced(Exception):
+    """Somebody else reads in this one's place: raised by its store or handler, it ends the reader."""
+
+
 class CursorStore(Protocol):
-    """Keeps cursors."""
+    """Keeps cursors. Raises ReaderReplaced."""
 
     async def load(self, name: str, stream: str) -> Cursor | None: ...
 

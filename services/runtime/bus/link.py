@@ -28,9 +28,8 @@ from services.runtime.tasks import cancellation_kept
 
 _log = logs.get_logger(__name__)
 
-PING_INTERVAL = 15
 MAX_OUTSTANDING_PINGS = 2
-"""A connection that is dead without being closed is found after 15 s × 3."""
+"""Pings without an answer; at the next one the connection counts as dead."""
 CONNECT_TIMEOUT = 2
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that wait for the socket before a publish is refused."""
@@ -88,8 +87,17 @@ class Link:
         self._monitor: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, urls: list[str], user: str, *, name: str, seed_file: Path, ca: Path | None) -> "Link":
-        """Connect once. Raises BusUnavailable with the cause."""
+    async def open(
+        cls,
+        urls: list[str],
+        user: str,
+        *,
+        name: str,
+        seed_file: Path,
+        ca: Path | None,
+        ping_interval: float,
+    ) -> "Link":
+        """Connect once. Raises BusUnavailable with the cause. `ping_interval` in seconds."""
         link = cls(user)
         try:
             tls = None
@@ -105,7 +113,7 @@ class Link:
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
-                ping_interval=PING_INTERVAL,
+                ping_interval=ping_interval,  # type: ignore[arg-type]  # it sleeps so long, seconds or parts
                 max_outstanding_pings=MAX_OUTSTANDING_PINGS,
                 pending_size=MAX_UNSENT,
                 flush_timeout=CONNECT_TIMEOUT,
@@ -173,7 +181,7 @@ class Link:
                     await self.publish(subject, payload, headers, reply=self._inbox + token)
                     message = await future
             except TimeoutError:
-                raise BusUnavailable(f"no answer to {subject} in {timeout:g}s") from None
+                raise BusUnavailable(f"no answer to {subject} in {timeout:.2g}s") from None
             finally:
                 del self._replies[token]
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS and not message.data:

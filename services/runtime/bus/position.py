@@ -33,7 +33,7 @@ class Session(Protocol):
 
     created: datetime
 
-    async def take(self) -> list[Message]: ...
+    async def take(self, *, wait: bool = True) -> list[Message]: ...
 
     def cursor(self, sequence: int) -> Cursor | None: ...
 
@@ -102,8 +102,8 @@ class _CursorSession:
         self._cursor = cursor
         self._delivered = 0
 
-    async def take(self) -> list[Message]:
-        messages = await self._pull.take()
+    async def take(self, *, wait: bool = True) -> list[Message]:
+        messages = await self._pull.take(wait=wait)
         for message in messages:
             # Nothing is acknowledged here, so what was lost on the way would never come again.
             if message.consumer_sequence != self._delivered + 1:
@@ -169,8 +169,8 @@ class _AckSession:
         self._pull = pull
         self._open: dict[str, Message] = {}
 
-    async def take(self) -> list[Message]:
-        messages = await self._pull.take()
+    async def take(self, *, wait: bool = True) -> list[Message]:
+        messages = await self._pull.take(wait=wait)
         self._open.update((message.reply, message) for message in messages)
         return messages
 

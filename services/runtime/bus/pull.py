@@ -63,9 +63,11 @@ class Pull:
         if self._subscription is not None:
             await self._subscription.close()
 
-    async def take(self) -> list[Message]:
+    async def take(self, *, wait: bool = True) -> list[Message]:
         """The messages that are there, at most `batch`; waits while there is none, at most EXPIRES."""
-        if not self._buffer:
+        if not self._buffer and not wait and asyncio.get_running_loop().time() > self._deadline:
+            self._expected = 0  # lost on the way, or never answered
+        if not self._buffer and wait:
             await self._ask_if_due()
             self._news.clear()
             if not self._buffer and not self._gone:

@@ -10,11 +10,19 @@ from schemas.kubernetes.kind import Kind
 from schemas.presence import CollectionState
 from services.agent.capability import Key, Observed
 from services.agent.kubernetes.repository.interfaces import Change, ChangeType, Page
-from services.agent.kubernetes.sdk.interfaces import Expired, Forbidden, KubernetesError, Unreachable
+from services.agent.kubernetes.sdk.interfaces import (
+    Absent,
+    Expired,
+    Forbidden,
+    KubernetesError,
+    Unreachable,
+    Unreadable,
+)
 from services.agent.kubernetes.service import reflector as module
 from services.agent.kubernetes.service.reflector import Reflector
 from services.agent.kubernetes.service.status import ScopeStatus
 from services.agent.scheduler.ledger import Gone, Ledger
+from services.runtime.backoff import Backoff
 
 POD = KINDS["pods"]
 
@@ -29,6 +37,8 @@ class Script:
 
     def __init__(self, *acts: object) -> None:
         self.acts = list(acts)
+        self.refused: list[KubernetesError] = []
+        """What the server says to the versions we hold."""
         self.watched_from: list[str] = []
 
     async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
@@ -38,6 +48,10 @@ class Script:
             if isinstance(item, Exception):
                 raise item
             yield item
+
+    async def confirm(self, kind: Kind, namespace: str, resource_version: str) -> None:
+        if self.refused:
+            raise self.refused.pop(0)
 
     async def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncIterator[Change]:
         self.watched_from.append(resource_version)
@@ -49,6 +63,8 @@ class Script:
         for item in act:
             if isinstance(item, Exception):
                 raise item
+            if item is None:
+                await asyncio.sleep(3600)
             yield item
 
 
@@ -98,7 +114,13 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REFUSED_PAUSE", 0.01)
     monkeypatch.setattr(module, "RELIST_JITTER", 0.01)
     monkeypatch.setattr(module, "BRIEF_WATCH", 0.0)
-    monkeypatch.setattr(module.Backoff, "delay", lambda _self: 0.001)
+    monkeypatch.setattr(module, "PROOF", 0.0)
+
+    def delay(self: Backoff) -> float:
+        self.attempts += 1
+        return 0.001
+
+    monkeypatch.setattr(module.Backoff, "delay", delay)
 
 
 async def test_list_then_follow() -> None:
@@ -172,3 +194,66 @@ async def test_a_bug_is_told_and_survived() -> None:
     """An exception nobody expected is a failure of this resource, not the end of the task."""
     stage = Stage(Script([RuntimeError("bug")], [Page([pod("a")], "1")]))
     assert await stage.play() == {Key("ns", "a"): 0}
+
+
+async def test_a_version_from_the_future_means_a_new_list() -> None:
+    """A version that the server has not reached is not watched from: nothing would come for long."""
+    script = Script([Page([pod("a")], "900")], (Unreachable("etcd is restored"),), [Page([pod("b")], "5")])
+    script.refused = [Expired("504 Too large resource version: 900, current: 5")]
+    stage = Stage(script)
+    assert await stage.play() == {Key("ns", "b"): 0}
+    assert script.watched_from == ["900", "5"]
+
+
+async def test_what_can_not_be_read_is_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a watch that is garbage, and some time after an object without metadata."""
+    monkeypatch.setattr(module, "REVIEW", 0.02)
+    stage = Stage(
+        Script(
+            [Page([pod("a")], "1")],
+            (Unreadable("the watch of pods sent what can't be read"),),
+            [Page([pod("a"), pod("b")], "2")],
+            (Change(ChangeType.ADDED, "3", rejected="pods c: no uid"), None),
+            [Page([pod("a"), pod("b"), pod("c")], "4")],
+        )
+    )
+    assert set(await stage.play()) == {Key("ns", name) for name in "abc"}
+    assert stage.script.watched_from == ["1", "2", "4"]
+    assert (stage.status.rejected, stage.status.missing, stage.status.relists) == (1, 0, 3)
+
+
+async def test_who_says_410_for_ever_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that expire again and again are spaced further and further."""
+    pauses: list[float] = []
+
+    def delay(self: Backoff) -> float:
+        self.attempts += 1
+        pauses.append(min(self.cap, self.base * 2.0**self.attempts))
+        return 0.001
+
+    monkeypatch.setattr(module.Backoff, "delay", delay)
+    acts = [act for number in range(6) for act in ([Page([], str(number))], (Expired("410 gone"),))]
+    await Stage(Script(*acts, [Page([], "9")])).play()
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 3 * pauses[0]
+
+
+async def test_absent_is_said_to_who_follows() -> None:
+    """Whether a resource that is not found exists is not the reflector's to find out."""
+    stage = Stage(Script([Absent("404 not found")]))
+    with pytest.raises(Absent):
+        await stage.reflector.run()
+
+
+async def test_a_failing_resource_proves_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After failures in a row, a watch that is merely accepted does not make the resource synced."""
+    monkeypatch.setattr(module, "PROOF", 3600)
+    stage = Stage(Script([Page([], "1")], *[(Unreachable("cut"),)] * 4))
+    task = asyncio.create_task(stage.reflector.run())
+    async with asyncio.timeout(5):
+        while len(stage.script.watched_from) < 5:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    assert (stage.status.state, stage.status.reason) == (CollectionState.FAILING, "cut")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

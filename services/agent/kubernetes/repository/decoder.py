@@ -12,7 +12,6 @@ from msgspec import Raw, Struct, field
 from schemas.kubernetes.base import KubeObject
 from schemas.kubernetes.config import Secret, SecretTable
 from schemas.kubernetes.kind import Kind
-from schemas.kubernetes.redaction import redact_text
 
 
 class _Meta(Struct, rename="camel"):
@@ -32,24 +31,25 @@ class _Object(Struct):
     metadata: _Meta = field(default_factory=_Meta)
 
 
-class WatchEvent(Struct):
-    """metav1.WatchEvent"""
-
-    type: str
-    object: Raw
+class _Annotations(Struct):
+    initial_events_end: str = field(default="", name="k8s.io/initial-events-end")
 
 
-class Status(Struct):
-    """metav1.Status: what an ERROR event holds."""
+class _BookmarkMeta(Struct, rename="camel"):
+    resource_version: str = ""
+    annotations: _Annotations | None = None
 
-    code: int = 0
-    reason: str = ""
-    message: str = ""
 
-    @property
-    def text(self) -> str:
-        """Fit for a person, without any secret."""
-        return f"{self.code} {redact_text(self.message or self.reason)}"
+class _BookmarkObject(Struct):
+    metadata: _BookmarkMeta = field(default_factory=_BookmarkMeta)
+
+
+class _BookmarkRow(Struct):
+    object: _BookmarkObject = field(default_factory=_BookmarkObject)
+
+
+class _BookmarkTable(Struct):
+    rows: list[_BookmarkRow] | None = None
 
 
 class Cut(NamedTuple):
@@ -62,8 +62,16 @@ class Cut(NamedTuple):
     """The token of the next page; empty on the last one."""
 
 
+class Bookmark(NamedTuple):
+    """How far a watch has got."""
+
+    resource_version: str
+    complete: bool
+    """Whether it ends the objects with which a streamed list begins."""
+
+
 class Decoder(Protocol):
-    """Reads one kind. One for each reader of a list and its watch. Raises msgspec.DecodeError."""
+    """Reads one kind. One for each reader of a list or a watch. Raises msgspec.DecodeError."""
 
     def page(self, data: bytes) -> Cut:
         """A page of a list."""
@@ -75,7 +83,10 @@ class Decoder(Protocol):
         """The object of a watch event."""
 
     def version(self, data: Raw) -> str:
-        """The resource version of a watch event's object, which may be a bookmark's."""
+        """The resource version of a watch event's object that can't be read as a whole."""
+
+    def bookmark(self, data: Raw) -> Bookmark:
+        """The object of a bookmark."""
 
 
 def decoder_for(kind: Kind) -> Decoder:
@@ -101,6 +112,9 @@ class ListDecoder:
     def version(self, data: Raw) -> str:
         return msgspec.json.decode(data, type=_Object).metadata.resource_version
 
+    def bookmark(self, data: Raw) -> Bookmark:
+        return _bookmark(msgspec.json.decode(data, type=_BookmarkObject))
+
 
 class TableDecoder:
     """Reads Secrets in the Table form: the API server leaves their values out."""
@@ -120,6 +134,18 @@ class TableDecoder:
     def version(self, data: Raw) -> str:
         return self._table.row(data).metadata.resource_version
 
+    def bookmark(self, data: Raw) -> Bookmark:
+        self._table.row(data)  # which remembers the columns, should it name them
+        rows = msgspec.json.decode(data, type=_BookmarkTable).rows
+        return _bookmark(rows[0].object if rows else _BookmarkObject())
+
+
+def _bookmark(data: _BookmarkObject) -> Bookmark:
+    annotations = data.metadata.annotations
+    return Bookmark(
+        data.metadata.resource_version, annotations is not None and annotations.initial_events_end == "true"
+    )
+
 
 def name_of(item: Raw | KubeObject) -> str:
     """The name of an object that cannot be read or sent, for messages."""
@@ -127,5 +153,5 @@ def name_of(item: Raw | KubeObject) -> str:
         return item.metadata.name
     try:
         return msgspec.json.decode(item, type=_Object).metadata.name
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return "without a readable name"

@@ -11,10 +11,11 @@ from services.agent.capability import Identity, Observed
 
 @dataclass(slots=True)
 class Page:
-    """One page of a list."""
+    """Some objects of a list."""
 
     objects: list[Observed]
     resource_version: str
+    """Where to watch from once the list is whole; the last page's counts."""
     rejected: list[str] = field(default_factory=list)
     """Why objects of this page could not be read, one text each."""
 
@@ -38,22 +39,33 @@ class Change:
     """None for a bookmark, and for an object that could not be read."""
     rejected: str = ""
     """Why the object could not be read."""
+    complete: bool = False
+    """For a bookmark: it ends the objects with which a streamed list begins."""
 
 
 class ResourceRepository(Protocol):
     """Reads collections of any kind. Raises KubernetesError and its subclasses."""
 
     def pages(self, kind: Kind, namespace: str) -> AsyncGenerator[Page, None]:
-        """A whole list in pages, each with the next one already under way."""
+        """A whole list, a part at a time; it is whole when the generator ends without an error."""
 
     def watch(self, kind: Kind, namespace: str, resource_version: str) -> AsyncGenerator[Change, None]:
-        """What changes after that version, until the server ends the watch."""
+        """What changes after that version, until the server ends the watch.
+
+        The first is a bookmark of that version: the watch is accepted.
+        """
+
+    async def confirm(self, kind: Kind, namespace: str, resource_version: str) -> None:
+        """See to it that the server has that version. Raises Expired when it has not got so far."""
 
     async def readable(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Kind]:
         """Those of the kinds that we may list and watch."""
 
-    async def resolve(self, gvr: str) -> Kind:
-        """The generic kind of `<plural>.<version>[.<group>]`. Raises KubernetesError, ValueError."""
+    async def resolve(self, kind: Kind) -> Kind:
+        """The kind as the server serves it now; a generic one gets its name and scope.
+
+        Raises Absent when the server says that there is no such resource, else KubernetesError.
+        """
 
     async def identity(self) -> Identity:
         """The cluster's UID and version."""

@@ -1,5 +1,7 @@
 """From projections to what is sent."""
 
+import sys
+
 from schemas.frames import content_hash
 from schemas.kubernetes.base import KubeObject
 from schemas.kubernetes.event import KubernetesEvent
@@ -16,7 +18,7 @@ def observed(kind: Kind, obj: KubeObject) -> Observed:
     state, desired, ready = obj.tally()
     return Observed(
         resource=kind.resource,
-        key=Key(meta.namespace, meta.name),
+        key=Key(sys.intern(meta.namespace), meta.name),  # a namespace's name is kept once, not per object
         uid=meta.uid,
         body=body,
         hash=content_hash(kind.resource, meta.namespace, meta.name, body),

@@ -2,45 +2,65 @@
 
 Generated models cost two hundred times a typed decode, its Watch decodes each line three times and its
 dynamic client does not raise on HTTP errors. What we take from it is configuration, authentication
-(token files, exec plug-ins, OIDC) and the connection pool.
+(token files, exec plug-ins, OIDC; see `credentials`) and the connection pool.
 """
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import msgspec
-from kubernetes_asyncio.client import Configuration
+from aiohttp.http_exceptions import HttpProcessingError
 from kubernetes_asyncio.client.api_client import ApiClient
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
+from services.agent.kubernetes.sdk.credentials import Credential, Credentials
 from services.agent.kubernetes.sdk.interfaces import (
     JSON,
     Absent,
     Access,
     Expired,
     Forbidden,
+    Invalid,
     KubernetesError,
+    Silent,
     Unauthorized,
     Unreachable,
+    Unreadable,
 )
+from services.runtime import logs
 from services.runtime.errors import UserError
 
-CREDENTIAL_TIMEOUT = 30.0
-"""Seconds for reading the configuration: an exec plug-in has no time limit of its own."""
-WATCH_SILENCE = 90.0
-"""Seconds without a byte after which a watch is made anew, since its connection may be gone."""
+_log = logs.get_logger(__name__)
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds for a connection with its TLS handshake, and as many for a watch to be accepted."""
+RENEW_PAUSE = 5.0
+"""Seconds between two readings of the credential: a server that says 401 to everything is asked for all."""
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes of one event of a watch. etcd holds objects of 1.5 MiB; JSON may write a byte as six."""
+MAX_RETRY_AFTER = 30.0
+"""Seconds: a server may ask for more, but it is tried as often as any other that fails."""
+READ_BUFFER = 128 * 1024
+"""Bytes read ahead of us per connection, at most twice as many; the library's 2 MiB are for each watch."""
 FAREWELL = 0.25
 """Seconds: aiohttp leaves the end of TLS connections to the event loop, which must live until then."""
 CONCURRENT_REQUESTS = 8
 """Requests under way at once, watches apart: the library has no limit of its own."""
 
-_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
+
+class _Cause(msgspec.Struct):
+    """metav1.StatusCause"""
+
+    reason: str = ""
+
+
+class _Details(msgspec.Struct):
+    """metav1.StatusDetails"""
+
+    causes: list[_Cause] | None = None
 
 
 class _Status(msgspec.Struct):
@@ -48,6 +68,13 @@ class _Status(msgspec.Struct):
 
     message: str = ""
     reason: str = ""
+    details: _Details | None = None
+
+    @property
+    def too_large(self) -> bool:
+        """Whether we asked for a resource version that the server has not reached."""
+        causes = (self.details.causes if self.details else None) or []
+        return any(cause.reason == "ResourceVersionTooLarge" for cause in causes)
 
 
 class _ReviewStatus(msgspec.Struct):
@@ -65,51 +92,40 @@ async def connect(kubeconfig: str, *, timeout: float, user_agent: str) -> "RawCl
 
     `timeout`: seconds for one request. Raises UserError naming what is wrong with the configuration.
     """
-    path = _existing(kubeconfig)
-    configuration = Configuration()
-    try:
-        async with asyncio.timeout(CREDENTIAL_TIMEOUT):
-            if path or _IN_CLUSTER not in os.environ:
-                await load_kube_config(config_file=path, client_configuration=configuration)
-            else:
-                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except TimeoutError:
-        raise UserError(
-            f"the kubeconfig's credential plug-in gave nothing within {CREDENTIAL_TIMEOUT:.0f} s",
-            next_step="run the plug-in's command by hand: it may be waiting for a login",
-        ) from None
-    except (ConfigException, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"kubeconfig {kubeconfig or 'of this machine'} can't be used: {' '.join(str(error).split())}",
-            next_step="check it with `kubectl config view` and `kubectl get ns`, or set AGENT_KUBECONFIG",
-        ) from error
-    client = ApiClient(configuration)
-    client.user_agent = user_agent
-    return RawClient(client, timeout)
-
-
-def _existing(kubeconfig: str) -> str | None:
-    """The path of a kubeconfig that was named; None for none. Raises UserError when it is not there."""
-    if not kubeconfig:
-        return None
-    path = Path(kubeconfig).expanduser()
-    if not path.is_file():
-        raise UserError(f"kubeconfig {kubeconfig} does not exist", "correct AGENT_KUBECONFIG")
-    return str(path)
+    credentials = Credentials(kubeconfig)
+    return RawClient(credentials, await credentials.load(), timeout, user_agent)
 
 
 class RawClient:
-    """KubernetesClient over kubernetes-asyncio."""
+    """KubernetesClient over kubernetes-asyncio, with a credential that is renewed."""
 
-    def __init__(self, client: ApiClient, timeout: float) -> None:
-        self._client = client
+    def __init__(
+        self, credentials: Credentials, credential: Credential, timeout: float, user_agent: str
+    ) -> None:
+        self._credentials = credentials
         self._timeout = timeout
+        self._user_agent = user_agent
         self._requests = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        self._renewing = asyncio.Lock()
+        self._use(credential)
+
+    def _use(self, credential: Credential) -> None:
+        # Every watch holds a connection: a bounded pool would leave none for the rest.
+        credential.configuration.connection_pool_maxsize = 0
+        self._credential = credential
+        self._read_at = asyncio.get_running_loop().time()
+        self._client = ApiClient(credential.configuration)
+        self._client.user_agent = self._user_agent
+        pool = self._client.rest_client.pool_manager
+        self._client.rest_client.pool_manager = aiohttp.ClientSession(
+            connector=pool.connector, trust_env=True, read_bufsize=READ_BUFFER
+        )
+        pool.detach()
 
     @property
     def host(self) -> str:
         """Address of the API server."""
-        return str(self._client.configuration.host)
+        return str(self._credential.configuration.host)
 
     async def close(self) -> None:
         await self._client.close()
@@ -118,15 +134,20 @@ class RawClient:
     async def get(
         self, path: str, query: Mapping[str, str], *, accept: str = JSON, timeout: float | None = None
     ) -> bytes:
-        limit = aiohttp.ClientTimeout(total=timeout or self._timeout)
-        async with self._requests, self._request("GET", path, query, accept, limit) as response:
+        total = timeout or self._timeout
+        limit = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_TIMEOUT)
+        async with self._requests, self._request("GET", path, query, accept, limit, total) as response:
             return await response.read()
 
-    async def watch(self, path: str, query: Mapping[str, str], *, accept: str = JSON) -> AsyncIterator[bytes]:
-        limit = aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=WATCH_SILENCE)
-        async with self._request("GET", path, query, accept, limit) as response:
+    async def watch(
+        self, path: str, query: Mapping[str, str], *, accept: str = JSON, silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        limit = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence)
+        async with self._request("GET", path, query, accept, limit, CONNECT_TIMEOUT) as response:
             yield b""
-            while line := await _next_line(response):
+            while line := await response.content.readline(max_line_length=MAX_LINE):
+                if not line.endswith(b"\n"):
+                    raise Unreachable(f"the API server at {self.host} ended a watch inside of an event")
                 yield line
 
     async def may(self, access: Access) -> bool:
@@ -139,9 +160,16 @@ class RawClient:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        limit = aiohttp.ClientTimeout(total=self._timeout)
-        async with self._requests, self._request("POST", path, {}, JSON, limit, body) as response:
-            return msgspec.json.decode(await response.read(), type=_Review).status.allowed
+        limit = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT_TIMEOUT)
+        async with (
+            self._requests,
+            self._request("POST", path, {}, JSON, limit, self._timeout, body) as response,
+        ):
+            data = await response.read()
+        try:
+            return msgspec.json.decode(data, type=_Review).status.allowed
+        except msgspec.DecodeError as error:
+            raise Unreadable(f"{path} is not what an API server says: {error}") from error
 
     @asynccontextmanager
     async def _request(
@@ -151,50 +179,87 @@ class RawClient:
         query: Mapping[str, str],
         accept: str,
         limit: aiohttp.ClientTimeout,
+        accepted_within: float,
         body: dict[str, Any] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request whose every failure, the body's reading included, is a KubernetesError."""
         response: aiohttp.ClientResponse | None = None
+        seconds = accepted_within
         try:
-            response = await self._client.call_api(
-                path,
-                method,
-                query_params=list(query.items()),
-                # Identity: in a cluster the network is cheaper than the API server's and our own gzip.
-                header_params={"Accept": accept, "Accept-Encoding": "identity"},
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=limit,
-            )
-            self._client.last_response = None  # type: ignore[attr-defined]  # or it keeps a page alive
+            await self._renew_when_due()
+            while True:
+                used = self._credential
+                async with asyncio.timeout(accepted_within):
+                    response = await self._client.call_api(
+                        path,
+                        method,
+                        query_params=list(query.items()),
+                        # Identity: in a cluster the network is cheaper than the API server's and our gzip.
+                        header_params={"Accept": accept, "Accept-Encoding": "identity"},
+                        body=body,
+                        auth_settings=["BearerToken"],
+                        _preload_content=False,
+                        _request_timeout=limit,
+                    )
+                self._client.last_response = None  # type: ignore[attr-defined]  # or it keeps a page alive
+                if response.status != 401 or not await self._renewed(used):
+                    break
+                response.close()
             if response.status >= 400:
                 raise await _error(response)
+            if not response.content_type.endswith("json"):
+                raise Unreadable(f"{self.host} sent what can't be read: {response.content_type}")
+            seconds = limit.sock_read or seconds
             yield response
         except (TimeoutError, aiohttp.ServerTimeoutError):
-            seconds = limit.total or limit.sock_read
-            raise Unreachable(f"the API server at {self.host} sent nothing for {seconds:.0f} s") from None
+            raise Silent(f"the API server at {self.host} sent nothing for {seconds:.0f} s") from None
         except aiohttp.ClientError as error:
             raise Unreachable(f"the API server at {self.host} can't be reached: {error}") from error
-        except ConfigException as error:
-            raise Unauthorized(f"the kubeconfig's credential can't be renewed: {error}") from error
-        except ValueError as error:  # aiohttp: a line over its limit
-            raise KubernetesError(f"{self.host} sent what can't be read: {error}") from error
+        except (ValueError, HttpProcessingError) as error:  # a line over the limit, or no HTTP
+            raise Unreadable(f"{self.host} sent what can't be read: {error}") from error
         finally:
             if response is not None:
                 response.close()
 
+    async def _renew_when_due(self) -> None:
+        """Read what ends or changes in time; when that fails, what we have may still be good."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._read_at > self._credential.good_for:
+            try:
+                await self._renewed(self._credential)
+            except Unauthorized as error:
+                _log.warning("credential was not renewed", reason=error.reason)
 
-async def _next_line(response: aiohttp.ClientResponse) -> bytes:
-    """The next line of a watch; empty at its end, and when nothing comes for WATCH_SILENCE.
+    async def _renewed(self, used: Credential) -> bool:
+        """Whether there is another credential than the one used; read again, once for all who ask.
 
-    Silence is no failure: a resource where nothing changes may have no bookmark for minutes. But nor can it
-    be told from a connection that is gone, so the watch is made anew from where it stands.
-    """
-    try:
-        return await response.content.readline()
-    except TimeoutError:
-        return b""
+        Raises Unauthorized when it can't be read.
+        """
+        async with self._renewing:
+            if self._credential is not used:
+                return True
+            loop = asyncio.get_running_loop()
+            if loop.time() - self._read_at < RENEW_PAUSE:
+                return False
+            self._read_at = loop.time()
+            try:
+                found = await self._credentials.load()
+            except UserError as error:
+                raise Unauthorized(error.message) from error
+            if found.transport[0] != used.transport[0]:
+                raise Unauthorized(f"the kubeconfig no longer names {self.host}: start the agent again")
+            changed = (found.token, found.transport) != (used.token, used.transport)
+            if found.transport == used.transport:
+                # Connections are as good as before: the watches on them go on.
+                used.configuration.api_key.update(found.configuration.api_key)
+                self._credential = replace(found, configuration=used.configuration)
+            else:
+                before = self._client
+                self._use(found)
+                await before.close()
+            if changed:
+                _log.info("credential renewed", host=self.host)
+            return changed
 
 
 async def _error(response: aiohttp.ClientResponse) -> KubernetesError:
@@ -206,7 +271,11 @@ async def _error(response: aiohttp.ClientResponse) -> KubernetesError:
         status = _Status(message=body[:200].decode(errors="replace"))
     message = " ".join((status.message or status.reason or response.reason or "").split())
     text = f"{response.status} {message}"
+    if status.too_large:
+        return Expired(text)
     match response.status:
+        case 400 | 422:
+            return Invalid(text)
         case 401:
             return Unauthorized(f"{text}: the credential is wrong or has expired")
         case 403:
@@ -219,5 +288,5 @@ async def _error(response: aiohttp.ClientResponse) -> KubernetesError:
 
 
 def _retry_after(header: str) -> float | None:
-    """`Retry-After` in seconds, at most five minutes (RFC 9110, 10.2.3; the API server sends seconds)."""
-    return min(float(header), 300.0) if header.isdigit() else None
+    """`Retry-After` in seconds, bounded (RFC 9110, 10.2.3; the API server sends seconds)."""
+    return min(float(header), MAX_RETRY_AFTER) if header.isdecimal() else None

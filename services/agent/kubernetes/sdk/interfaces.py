@@ -1,6 +1,6 @@
 """The API server as the repository sees it: paths in, bytes out."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,8 +21,12 @@ class Unreachable(KubernetesError):
     """No connection, no answer in time, or the connection broke."""
 
 
+class Silent(Unreachable):
+    """Nothing came for as long as we wait."""
+
+
 class Unauthorized(KubernetesError):
-    """401: the credential is not, or no longer, accepted."""
+    """401: the credential is not, or no longer, accepted, or there is none."""
 
 
 class Forbidden(KubernetesError):
@@ -33,8 +37,17 @@ class Absent(KubernetesError):
     """404 for a collection: this server does not have the resource."""
 
 
+class Invalid(KubernetesError):
+    """400 or 422: the server does not understand the request, or a parameter of it."""
+
+
 class Expired(KubernetesError):
-    """410, or its like inside a watch: the resource version or the continue token is too old."""
+    """The resource version or the continue token can't be gone on from: it is too old (410, or its like
+    inside a watch), or newer than anything the server has (504), as after etcd was restored."""
+
+
+class Unreadable(KubernetesError):
+    """What came is not what an API server says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +68,12 @@ class KubernetesClient(Protocol):
     ) -> bytes:
         """The body of a GET. `timeout` in seconds, default that of the client. Raises KubernetesError."""
 
-    def watch(self, path: str, query: Mapping[str, str], *, accept: str = JSON) -> AsyncIterator[bytes]:
-        """The lines of a watch until it ends; first an empty one, as soon as it is accepted.
+    def watch(
+        self, path: str, query: Mapping[str, str], *, accept: str = JSON, silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of a watch until the server ends it; first an empty one, as soon as it is accepted.
 
-        It also ends when nothing comes for so long that the connection may be gone. Raises KubernetesError.
+        `silence`: seconds without a byte after which the connection counts as gone. Raises KubernetesError.
         """
 
     async def may(self, access: Access) -> bool:

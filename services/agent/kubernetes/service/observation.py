@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from schemas.frames import Scope
 from schemas.ids import AgentKind
 from schemas.kubernetes import KINDS
+from schemas.kubernetes.generic import generic_kind
 from schemas.kubernetes.kind import Kind
 from schemas.presence import Collection, CollectionState
 from services.agent.capability import Identity, Sink
 from services.agent.kubernetes.repository.interfaces import ResourceRepository
 from services.agent.kubernetes.sdk.interfaces import Absent, Forbidden, KubernetesError, Unauthorized
-from services.agent.kubernetes.service.reflector import Reflector
+from services.agent.kubernetes.service.follower import Follower
 from services.agent.kubernetes.service.status import ResourceStatus, left_out
 from services.runtime import logs
 from services.runtime.errors import EXIT_TEMPORARY, UserError
@@ -38,20 +38,6 @@ class Selection:
     """`<plural>.<version>[.<group>]`"""
 
 
-@dataclass(slots=True)
-class _Completion:
-    """Says `synced` when the last namespace of a resource has been listed."""
-
-    resource: str
-    waiting: set[str]
-    sink: Sink
-
-    async def done(self, namespace: str) -> None:
-        self.waiting.discard(namespace)
-        if not self.waiting:
-            await self.sink.synced(self.resource)
-
-
 class KubernetesObservation:
     """Capability of one cluster."""
 
@@ -69,6 +55,8 @@ class KubernetesObservation:
         self._statuses = {kind.resource: ResourceStatus(kind.resource) for kind in self._kinds}
         self._lists = asyncio.Semaphore(CONCURRENT_LISTS)
         self._left_out: list[Collection] = []
+        for gvr in selection.further:
+            self._add(gvr)
         if not selection.secrets:
             self._left_out.append(left_out(SECRETS, CollectionState.OFF, "AGENT_SECRETS is off"))
 
@@ -85,18 +73,16 @@ class KubernetesObservation:
                 "check that it runs with `kubectl get namespaces`; then start again",
                 EXIT_TEMPORARY,
             ) from error
-        for gvr in self._selection.further:
-            await self._add(gvr)
         return identity
 
-    async def _add(self, gvr: str) -> None:
-        """Collect a resource that a setting names; one that can't be had is shown."""
+    def _add(self, gvr: str) -> None:
+        """Collect a resource that a setting names, whether or not the cluster has it yet."""
+        plural, version, *group = gvr.split(".", 2)
         try:
-            kind = await self._repository.resolve(gvr)
-        except (KubernetesError, ValueError) as error:
-            reason = f"{error}; AGENT_RESOURCES is read when the agent starts"
-            _log.warning("resource can't be collected", resource=gvr, reason=reason)
-            self._left_out.append(left_out(gvr, CollectionState.ABSENT, reason))
+            kind = generic_kind("".join(group), version, plural, "", namespaced=True)
+        except ValueError as error:
+            _log.warning("resource can't be collected", resource=gvr, reason=str(error))
+            self._left_out.append(left_out(gvr, CollectionState.OFF, str(error)))
             return
         if kind.resource not in self._statuses:
             self._kinds.append(kind)
@@ -128,19 +114,15 @@ class KubernetesObservation:
     async def _follow(self, kinds: Sequence[Kind], sink: Sink) -> None:
         async with asyncio.TaskGroup() as group:
             for kind in kinds:
-                namespaces = (self._selection.namespaces if kind.namespaced else ()) or ("",)
-                completion = _Completion(kind.resource, set(namespaces), sink)
-                for namespace in namespaces:
-                    reflector = Reflector(
-                        kind,
-                        namespace,
-                        self._repository,
-                        sink,
-                        self._statuses[kind.resource].scope(namespace),
-                        self._lists,
-                        partial(completion.done, namespace),
-                    )
-                    group.create_task(reflector.run(), name=f"reflector {kind.resource} {namespace}".rstrip())
+                follower = Follower(
+                    kind,
+                    self._selection.namespaces,
+                    self._repository,
+                    sink,
+                    self._statuses[kind.resource],
+                    self._lists,
+                )
+                group.create_task(follower.run(), name=f"follow {kind.resource}")
 
     def collection(self) -> list[Collection]:
         collections = [status.collection() for status in self._statuses.values() if status.scopes]

@@ -1,5 +1,6 @@
 """How the collection is doing, per resource; one that fails is shown as that and hides nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -24,6 +25,10 @@ class ScopeStatus:
     objects: int = 0
     relists: int = 0
     rejected: int = 0
+    """Objects that could not be read, since the agent started."""
+    missing: int = 0
+    """Of them those that no later list has made good."""
+    last_rejected: str = ""
     last_event_at: datetime | None = None
 
     def touch(self) -> None:
@@ -38,9 +43,25 @@ class ResourceStatus:
         self.resource = resource
         self.scopes: dict[str, ScopeStatus] = {}
 
-    def scope(self, namespace: str) -> ScopeStatus:
-        """The status of one scope; it lasts over epochs, so that totals do."""
-        return self.scopes.setdefault(namespace, ScopeStatus(namespace))
+    def begin(self, namespaces: Sequence[str]) -> list[ScopeStatus]:
+        """The statuses of these scopes, and of no others; they last over epochs, so that totals do."""
+        self.scopes = {
+            namespace: self.scopes.get(namespace) or ScopeStatus(namespace) for namespace in namespaces
+        }
+        return list(self.scopes.values())
+
+    def tell(self, state: CollectionState, reason: str) -> None:
+        """The resource as a whole stands so."""
+        for scope in list(self.scopes.values()) or self.begin([""]):
+            scope.state, scope.reason = state, reason
+
+    def absent(self, reason: str) -> bool:
+        """There is no such resource; whether that is news."""
+        before = {scope.state for scope in self.scopes.values()}
+        self.tell(CollectionState.ABSENT, reason)
+        for scope in self.scopes.values():
+            scope.objects = scope.missing = 0
+        return before != {CollectionState.ABSENT}
 
     @property
     def rejected(self) -> int:
@@ -54,8 +75,9 @@ class ResourceStatus:
         reason = worst.reason
         if worst.namespace and reason:
             reason = f"namespace {worst.namespace}: {reason}"
-        if self.rejected and not reason:
-            reason = f"{self.rejected} objects could not be read; the agent's log names them"
+        if missing := sum(scope.missing for scope in scopes):
+            last = next(scope.last_rejected for scope in scopes if scope.missing)
+            reason = reason or f"{missing} left out that can't be read: {last}"
         return Collection(
             resource=self.resource,
             state=worst.state,

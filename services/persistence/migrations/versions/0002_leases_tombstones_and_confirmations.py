@@ -1,4 +1,4 @@
-"""leases, tombstones and confirmations
+"""leases, tombstones and confirmations; texts by code point
 
 Code that does not know leases would write beside their holders, so it is refused from here on.
 """
@@ -7,13 +7,16 @@ import sqlalchemy as sa
 from alembic import op
 
 from schemas.ids import Target
-from services.persistence.types import UTCDateTime
+from services.persistence.types import Text, UTCDateTime
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        _sort_by_code_point()
+        _keep_the_counting_index_for_counting()
     _add_shard_and_rev()
     with op.batch_alter_table("shard") as table:
         table.add_column(sa.Column("forgotten", sa.BigInteger(), nullable=False, server_default="0"))
@@ -29,7 +32,7 @@ def upgrade() -> None:
         sa.Column("shard", sa.Integer(), nullable=False),
         sa.Column("rev", sa.BigInteger(), nullable=False),
         *(
-            sa.Column(name, sa.String(), nullable=False)
+            sa.Column(name, Text(), nullable=False)
             for name in ("resource", "target_kind", "target_id", "namespace", "name", "uid")
         ),
         sa.Column("removed_at", UTCDateTime(), nullable=False),
@@ -41,22 +44,39 @@ def upgrade() -> None:
     op.create_index("ix_tombstone_removed_at", "tombstone", ["removed_at"])
     op.create_table(
         "lease",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("name", Text(), nullable=False),
+        sa.Column("holder", Text(), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_lease"),
     )
     op.create_table(
         "confirmation",
-        sa.Column("target_kind", sa.String(), nullable=False),
-        sa.Column("target_id", sa.String(), nullable=False),
-        sa.Column("epoch", sa.String(), nullable=False),
+        sa.Column("target_kind", Text(), nullable=False),
+        sa.Column("target_id", Text(), nullable=False),
+        sa.Column("epoch", Text(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("target_kind", "target_id", "epoch", name="pk_confirmation"),
     )
     op.execute(sa.text("UPDATE compatibility SET needs = :needs").bindparams(needs=revision))
+
+
+def _sort_by_code_point() -> None:
+    """Texts were in the order of the server's language until here."""
+    inspector = sa.inspect(op.get_bind())
+    for table in inspector.get_table_names():
+        texts = [item["name"] for item in inspector.get_columns(table) if isinstance(item["type"], sa.String)]
+        changes = [f'ALTER COLUMN "{name}" TYPE VARCHAR COLLATE "C"' for name in texts]
+        if changes and table != "alembic_version":
+            op.execute(sa.text(f'ALTER TABLE "{table}" {", ".join(changes)}'))
+
+
+def _keep_the_counting_index_for_counting() -> None:
+    columns = ["target_kind", "target_id", "resource", "state", "desired", "ready"]
+    name = f"ix_resource_{'_'.join(columns)}"
+    op.drop_index(name, "resource")
+    op.create_index(name, "resource", columns, postgresql_where=sa.text("state >= ''"))
 
 
 def _add_shard_and_rev() -> None:

@@ -1,0 +1,10 @@
+"""What the store counts."""
+
+from prometheus_client import Counter, Gauge
+
+DAMAGED = Counter("atlhyper_agent_state_damaged", "State files that were damaged and set aside")
+UNCONFIRMED = Gauge("atlhyper_agent_events_unconfirmed", "Events that the master has not confirmed yet")
+BYTES = Gauge("atlhyper_agent_spool_bytes", "Space that the unconfirmed Events take of AGENT_SPOOL_BYTES")
+DROPPED = Counter(
+    "atlhyper_agent_events_dropped", "Events given up before the master confirmed them", ["reason"]
+)

@@ -1,0 +1,139 @@
+"""What the holder of a lease does: read a shard, or the heartbeats."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+from services.master.confirmations import Confirmations
+from services.master.events import EventReader
+from services.master.heartbeats import HeartbeatReader
+from services.master.keeper import HEARTBEATS, Duty
+from services.master.nudges import Nudges
+from services.master.resync import Resyncs, Superseding
+from services.master.settings import MasterSettings
+from services.master.snapshots import SnapshotReader
+from services.master.work import DatabaseWork
+from services.persistence import queries, retention
+from services.persistence.engine import Database
+from services.persistence.errors import DatabaseUnavailable
+from services.persistence.leases import FencedDatabase, Holding, LeaseLost
+from services.persistence.ledgers import wanted_resyncs
+from services.runtime import logs
+from services.runtime.bus.client import Bus
+from services.runtime.bus.consumer import Consumer
+
+_log = logs.get_logger(__name__)
+
+_HOUSEKEEPING = 300.0
+"""Seconds between two removals of what is past its retention."""
+
+
+class ShardDuty:
+    """Frames and Events of one shard become rows, and its agents are told what follows."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        db: Database,
+        work: DatabaseWork,
+        resyncs: Resyncs,
+        losers: Superseding,
+        nudges: Nudges,
+        confirmations: Confirmations,
+        shard: int,
+    ) -> None:
+        self._db = db
+        self._work = work
+        self._resyncs = resyncs
+        self._shard = shard
+        self.consumers: Sequence[Consumer] = (
+            SnapshotReader(bus, db, work, resyncs, losers, nudges, shard).consumer,
+            EventReader(bus, db, work, nudges, confirmations, shard).consumer,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost, DatabaseUnavailable."""
+        try:
+            await _all_of(*(consumer.run for consumer in self.consumers), self._recall)
+        finally:
+            self._resyncs.forget(self._shard)
+            self._work.forget()
+
+    async def _recall(self) -> None:
+        """Ask on where the one before us asked. Nobody's frames wait for it: a request that names an epoch
+        which has been replaced meanwhile is none to its agent.
+        """
+        for target, (epoch, reason) in (await wanted_resyncs(self._db, self._shard)).items():
+            self._resyncs.want(target, epoch, reason)
+
+
+class HeartbeatsDuty:
+    """The agents' heartbeats and the clock they are judged by; and what is past its retention goes."""
+
+    def __init__(
+        self, bus: Bus, db: Database, work: DatabaseWork, losers: Superseding, settings: MasterSettings
+    ) -> None:
+        self._db = db
+        self._work = work
+        self._keep = retention.Keep(
+            rows=timedelta(seconds=settings.retention),
+            tombstones=timedelta(seconds=settings.tombstone_retention),
+        )
+        self.consumers: Sequence[Consumer] = (HeartbeatReader(bus, db, work, losers).consumer,)
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost."""
+        try:
+            await _all_of(*(consumer.run for consumer in self.consumers), self._forget)
+        finally:
+            self._work.forget()
+
+    async def _forget(self) -> None:
+        """Remove what is past its retention, by the broker's clock, for ever."""
+        while True:
+            try:
+                async with self._db.read() as session:
+                    now = await queries.clock(session)
+                if now is not None and (gone := await retention.forget(self._db, self._keep, now.latest)):
+                    await self._db.give_back()
+                    _log.info("old rows removed", rows=gone)
+            except DatabaseUnavailable as error:
+                _log.warning("old rows could not be removed", reason=str(error))
+            await asyncio.sleep(_HOUSEKEEPING)
+
+
+def duty_of(
+    holding: Holding,
+    bus: Bus,
+    db: Database,
+    work: DatabaseWork,
+    resyncs: Resyncs,
+    losers: Superseding,
+    nudges: Nudges,
+    confirmations: Confirmations,
+    settings: MasterSettings,
+) -> Duty:
+    """The duty of a lease: all that it writes is under its fence."""
+    fenced = FencedDatabase(db, holding)
+    if holding.name == HEARTBEATS:
+        return HeartbeatsDuty(bus, fenced, work, losers, settings)
+    shard = int(holding.name.removeprefix("shard/"))
+    return ShardDuty(bus, fenced, work, resyncs, losers, nudges, confirmations, shard)
+
+
+async def _all_of(*runs: Callable[[], Awaitable[None]]) -> None:
+    """Run them until cancelled, or one fails: its error, when the others have ended.
+
+    Raises LeaseLost when it is among the errors, else the first one.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(_awaited(run))
+    except BaseExceptionGroup as errors:
+        lost = next((error for error in errors.exceptions if isinstance(error, LeaseLost)), None)
+        raise (lost or errors.exceptions[0]) from None
+
+
+async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
+    await run()

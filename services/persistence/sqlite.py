@@ -1,0 +1,42 @@
+"""SQLite: one file, one machine, one writer at a time. Readers are never kept waiting."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA mmap_size = 268435456",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: float) -> None:
+    """Pragmas for each connection, and transactions that begin when and as we say.
+
+    `busy_timeout`: seconds to wait for another process's write to end.
+    `synchronous`: after FULL a commit has reached the disk; after NORMAL it survives a crash of the process,
+    but maybe not one of the machine, and the file is sound either way.
+    """
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _: Any) -> None:
+        # The driver's own transactions do not cover DDL and begin as readers.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout * 1000)}")
+        cursor.execute("PRAGMA page_count")
+        if cursor.fetchone() == (0,):
+            # Before the first table, or never. It writes, so an open transaction would keep us waiting.
+            cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        for pragma in (*_PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,112 @@
+"""Failpoints: named places where a process can be made to fail, for the tests of what happens then.
+
+Off unless `ATLHYPER_FAILPOINTS` names one: `name:nth:action`, several separated by commas. The action is
+taken once, when the place is reached for the nth time since the process began:
+
+    ATLHYPER_FAILPOINTS=master.frames.before-commit:3:kill,agent.frame.after-publish:1:sleep=2.5
+
+A process that is started again with the same environment fails again.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.runtime import logs
+from services.runtime.errors import UserError
+
+_log = logs.get_logger(__name__)
+
+VARIABLE = "ATLHYPER_FAILPOINTS"
+
+
+class Point(StrEnum):
+    """Every failpoint there is."""
+
+    FRAMES_BEFORE_COMMIT = "master.frames.before-commit"
+    """Rows are written, the transaction is open."""
+    FRAMES_AFTER_COMMIT = "master.frames.after-commit"
+    """Committed; nobody has been told."""
+    EVENTS_BEFORE_COMMIT = "master.events.before-commit"
+    EVENTS_AFTER_COMMIT = "master.events.after-commit"
+    """Committed; the agent has not been confirmed anything."""
+    CONSUMER_BEFORE_SETTLE = "consumer.before-settle"
+    """A batch is handled and not acknowledged."""
+    FRAME_BEFORE_PUBLISH = "agent.frame.before-publish"
+    FRAME_AFTER_PUBLISH = "agent.frame.after-publish"
+    """The broker has the frame, the agent has not noted it."""
+    EVENTS_AFTER_SPOOL = "agent.events.after-spool"
+    """Events are in the agent's file and not on the bus."""
+    EVENTS_BEFORE_CONFIRM = "agent.events.before-confirm"
+    """The master's confirmation has come, the file still holds what it is about."""
+
+
+class Failure(Exception):
+    """Raised by a failpoint with the action `raise`."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is to happen at one point."""
+
+    nth: int
+    action: str
+    seconds: float = 0.0
+    reached: int = 0
+
+
+_plans: dict[str, list[_Plan]] = {}
+
+
+async def reach(point: Point) -> None:
+    """Declare that this place has been reached: nothing happens unless a plan says so. Raises Failure."""
+    if not _plans:
+        return
+    for plan in _plans.get(point, ()):
+        plan.reached += 1
+        if plan.reached == plan.nth:
+            await _act(point, plan)
+
+
+async def _act(point: Point, plan: _Plan) -> None:
+    _log.warning("failpoint", point=point.value, nth=plan.nth, action=plan.action, seconds=plan.seconds)
+    match plan.action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "raise":
+            raise Failure(f"failpoint {point.value}")
+        case "sleep":
+            await asyncio.sleep(plan.seconds)
+
+
+_ENTRY = re.compile(
+    r"(?P<name>[a-z.-]+):(?P<nth>[1-9]\d*):(?P<action>kill|raise|sleep=(?P<seconds>\d+(\.\d+)?))"
+)
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Take the plans of `ATLHYPER_FAILPOINTS` in place of those there are. Raises UserError."""
+    plans: dict[str, list[_Plan]] = {}
+    for text in filter(None, (part.strip() for part in environment.get(VARIABLE, "").split(","))):
+        entry = _ENTRY.fullmatch(text)
+        if entry is None:
+            raise UserError(
+                f"{VARIABLE}: {text!r} is no failpoint",
+                "write name:nth:action; actions are kill, raise and sleep=SECONDS",
+            )
+        name = entry["name"]
+        if name not in [point.value for point in Point]:
+            raise UserError(
+                f"{VARIABLE}: there is no failpoint {name}", "there are " + ", ".join(sorted(Point))
+            )
+        action = entry["action"].partition("=")[0]
+        plans.setdefault(name, []).append(_Plan(int(entry["nth"]), action, float(entry["seconds"] or 0)))
+    _plans.clear()
+    _plans.update(plans)
+
+
+arm(os.environ)

@@ -1,0 +1,86 @@
+"""A service as a process of its own: killed, started again, asked how it is."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+
+from tests.waiting import until
+
+STOP = 15.0
+"""Seconds that an end may take."""
+_ADDRESS = re.compile(r'"address": ?"(?:http://)?(127\.0\.0\.1:\d+)"')
+
+
+class ServiceProcess:
+    """`atlhyper <command>` with these variables besides our own; what it logs goes to a file."""
+
+    def __init__(self, command: str, variables: Mapping[str, str], log: Path) -> None:
+        self._command = command.split()
+        self._variables = variables
+        self._log = log
+        self._log_start = 0
+        """Characters of the log that earlier starts have written."""
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, also again."""
+        self._log_start = len(self.log) if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", "from services.cli.main import main; main()", *self._command),
+                env=os.environ | self._variables,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Does nothing when it has ended."""
+        if self._running.returncode is None:
+            self._running.send_signal(number)
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit code. Raises TimeoutError."""
+        self.send(number)
+        async with asyncio.timeout(STOP):
+            return await self._running.wait()
+
+    @property
+    def log(self) -> str:
+        """Of all its starts."""
+        return self._log.read_text()
+
+    async def url(self) -> str:
+        """Where it answers /readyz and /metrics, once it does."""
+        await until(lambda: _ADDRESS.search(self.log, self._log_start))
+        found = _ADDRESS.search(self.log, self._log_start)
+        assert found
+        return f"http://{found[1]}"
+
+    async def readyz(self) -> str:
+        """All that /readyz says."""
+        return (await self.get("/readyz?verbose")).text
+
+    async def trouble(self) -> str:
+        """What /readyz says is wrong; empty when it is ready."""
+        answer = await self.get("/readyz")
+        return "" if answer.status_code == 200 else answer.text
+
+    async def get(self, path: str) -> httpx.Response:
+        """Ask it over HTTP, as of its latest start."""
+        async with httpx.AsyncClient(base_url=await self.url(), trust_env=False) as client:
+            return await client.get(path)
+
+    @property
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "it was never started"
+        return self._process
