@@ -31,8 +31,10 @@ class Limits:
     """Until the server has answered one statement: one that hangs or is cut off does not say so."""
     lock: float = 5.0
     """That a statement waits for a row that somebody else has."""
-    idle: float = 5.0
-    """Between two statements of a transaction: the server ends that of a client that is paused or gone."""
+    idle: float = 2.0
+    """Between two statements of a transaction: the server ends that of a client that is paused or gone. One
+    that waited for its row meanwhile begins to stand still then; both have ended before a lease of 6 s does.
+    """
 
     def of_server(self) -> dict[str, str]:
         """Those that the server keeps."""

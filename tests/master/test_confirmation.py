@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -304,13 +305,17 @@ async def test_news_of_nothing_ends_no_sender(bus: Connect, agent: BusAgent) -> 
     confirmations = Confirmations(await bus("master"))
     task = asyncio.create_task(confirmations.run())
     spool = SpoolId(agent.source.target, "e1")
+
+    def told(sequence: int) -> bool:
+        return task.done() or confirmed(agent) == sequence
+
     try:
         await asyncio.sleep(0)  # it waits for news
         confirmations.committed({})
         for sequence in (5, 7):
             confirmations.committed({spool: sequence})
             confirmations.committed({})
-            await until(lambda last=sequence: task.done() or confirmed(agent) == last)
+            await until(partial(told, sequence))
             assert not task.done()
     finally:
         await cancelled(task)

@@ -207,7 +207,7 @@ async def test_who_has_no_broker_leaves_the_work_to_others(new_postgres_url: Cal
 
 
 async def test_without_a_broker_nobody_takes_anything(new_postgres_url: Callable[[], str]) -> None:
-    """Where nobody reaches the broker nothing moves to and fro; the first one that is back serves all."""
+    """Where nobody reaches the broker nothing moves; the first one that is back serves all."""
     url = new_postgres_url()
     async with running(url, "one") as one, running(url, "two") as two:
         await until(lambda: len(two.active) >= SHARDS // 2 and len(one.active) >= SHARDS // 2)

@@ -284,7 +284,11 @@ async def test_second_master_on_sqlite_stands_by(new_scene: MakeScene, tmp_path:
     assert "stands by for one/" in await ready(second)
     assert await second.stop() == 0
     await second.start()
-    assert "stands by for one/" in await ready(second)
+
+    async def stands_by_again() -> bool:
+        return "stands by for one/" in await second.readyz()
+
+    await until(stands_by_again)
     assert await scene.held() == {"one": SHARDS, "two": 0}
     load = Load(scene, await scene.agent(AGENTS[0]))
     running = asyncio.create_task(load.run())

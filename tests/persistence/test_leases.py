@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from services.persistence import events, presence, tables
+from services.persistence import events, presence, revisions, tables
 from services.persistence.cursors import CursorStore
 from services.persistence.engine import Database
 from services.persistence.errors import DatabaseUnavailable
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost, Leases, Situation
 from services.persistence.state import FrameApplier
+from services.runtime.tasks import cancelled
 from tests.persistence.conftest import only_on
 from tests.persistence.frames import FrameSource, Log, rows
 from tests.persistence.test_events import observed
@@ -195,6 +196,42 @@ async def test_holder_that_hangs_in_a_transaction_is_cut_off(new_url: Callable[[
 
         with pytest.raises(DatabaseUnavailable):
             await hang()
+
+
+@only_on("postgresql")
+async def test_two_transactions_that_hang_are_cut_off_in_time(new_url: Callable[[], str]) -> None:
+    """A holder stops while one of its transactions waits for the shard's row that another one has: both have
+    ended before a lease of 6 s has.
+    """
+    url = new_url()
+    async with Database(url) as db, Database(url) as other:
+        holding = await must_take(Leases(db, "one", 60.0))
+        two, hanging = Leases(other, "two", 60.0), asyncio.Event()
+
+        async def hang() -> None:
+            async with FencedDatabase(db, holding).write() as session:
+                await revisions.next_one(await session.connection(), 3)
+                hanging.set()
+                await asyncio.sleep(20)
+
+        async def taken() -> bool:
+            return await take(two) is not None
+
+        async with db.write() as session:
+            await revisions.raise_to(
+                await session.connection(), 3, await revisions.next_one(await session.connection(), 3)
+            )
+        tasks = [asyncio.create_task(hang())]
+        try:
+            await hanging.wait()
+            tasks.append(asyncio.create_task(hang()))
+            await expire(other)
+            started = asyncio.get_running_loop().time()
+            await until(taken)
+            assert asyncio.get_running_loop().time() - started < 5.5
+        finally:
+            for task in tasks:
+                await cancelled(task)
 
 
 @pytest.mark.parametrize("seed", range(3))

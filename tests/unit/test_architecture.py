@@ -88,3 +88,22 @@ def test_the_packages_are_ours(package: str) -> None:
     """No installed distribution shadows our two common names."""
     module = __import__(package)
     assert Path(str(module.__file__)).parent == ROOT / package
+
+
+WALL_CLOCK = re.compile(
+    r"datetime\.(now|utcnow|today)\(|\btime\.(time|time_ns)\(|func\.now\(|CURRENT_TIMESTAMP", re.IGNORECASE
+)
+ASKS_IT = {
+    "services/master/heartbeats.py": "when the process began, for people",
+    "services/persistence/leases.py": "SQLite serves one host, whose clock is the database's",
+}
+
+
+def test_no_verdict_asks_the_clock_of_this_machine() -> None:
+    """Master and API judge by the broker's clock and the database's: their own may be an hour off."""
+    asking = {
+        str(path.relative_to(ROOT)): len(WALL_CLOCK.findall(path.read_text()))
+        for package in ("master", "api", "persistence")
+        for path in (ROOT / "services" / package).rglob("*.py")
+    }
+    assert {path: count for path, count in asking.items() if count} == dict.fromkeys(ASKS_IT, 1)
