@@ -13,6 +13,7 @@ from services.master import metrics
 from services.persistence.confirmations import SpoolId
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
+from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
@@ -65,6 +66,7 @@ class Confirmations:
         body = Confirmed(epoch=spool.epoch, sequence=sequence)
         source = subjects.service_source("master", self._bus.name)
         envelope = registry.EVENTS_CONFIRMED.envelope(body, source=source)
+        await reach(Point.CONFIRMATION_BEFORE_SEND)
         try:
             await self._bus.send(subjects.control(spool.target, "confirmed"), envelope)
         except BusUnavailable:

@@ -22,6 +22,7 @@ from services.runtime import logs
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Room
 from services.runtime.bus.delivery import Message, Rejected
+from services.runtime.failpoints import Point, reach
 
 _log = logs.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class SnapshotReader:
             if isinstance(delivery.subject, Up)
         ]
         report = await self._work.run(topology.SNAPSHOTS, self._applier.apply(received, cursor))
+        await reach(Point.FRAMES_AFTER_COMMIT)
         self._nudges.changed(self._shard, report.rev)
         _count(report)
         for judged in report.frames:

@@ -24,6 +24,7 @@ from services.persistence.dialects import upsert
 from services.persistence.engine import Database
 from services.persistence.types import in_utc
 from services.runtime.bus.cursor import Cursor
+from services.runtime.failpoints import Point, reach
 
 NEWER_BY = ("count", "last_seen", "epoch", "sequence")
 """The columns by which one version of an Event is newer than another, in their order."""
@@ -62,6 +63,8 @@ async def store(
         rev = await _put(connection, rows)
         confirmed = await confirmations.advance(connection, marks)
         await cursors.save(connection, cursor)
+        await reach(Point.EVENTS_BEFORE_COMMIT)
+    await reach(Point.EVENTS_AFTER_COMMIT)
     return Stored(rev, confirmed)
 
 

@@ -24,6 +24,7 @@ from services.persistence import tables
 from services.persistence.dialects import insert_new, upsert
 from services.persistence.engine import Database, Session
 from services.runtime.bus.cursor import ReaderReplaced
+from services.runtime.failpoints import Point, reach
 
 MEMBER = "member/"
 """Before the holder's name: the row of a replica that is alive; nobody else takes it."""
@@ -145,6 +146,8 @@ class Leases:
             taken = await self._take(connection, set(choose(situation)) & situation.free, now, until)
             if any(row.name.startswith(MEMBER) and row.expires_at < now - _FORGET_MEMBERS for row in rows):
                 await self._forget_members(connection, now)
+        if taken:
+            await reach(Point.LEASES_AFTER_TAKEOVER)
         return situation, taken
 
     async def release(self, holding: Holding) -> None:

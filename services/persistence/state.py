@@ -22,6 +22,7 @@ from services.persistence.epochs import ReceivedFrame
 from services.persistence.ledgers import Ledgers
 from services.persistence.report import Report
 from services.runtime.bus.cursor import Cursor
+from services.runtime.failpoints import Point, reach
 
 
 class FrameApplier:
@@ -50,6 +51,7 @@ class FrameApplier:
             if rest:
                 cursor = replace(cursor, sequence=min(rest[0].position.sequence - 1, cursor.sequence))
             await cursors.save(connection, cursor)
+            await reach(Point.FRAMES_BEFORE_COMMIT)
         self._ledgers.keep(transaction.ledgers)
         return transaction.report
 

@@ -116,7 +116,7 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
     listed = run("get", "namespaces", "-o", "name", folder=up.folder, variables=up.variables)
     assert f"namespace/{namespace}" in listed.stdout, listed.stderr
     database = {path.name: path.stat().st_mode & 0o777 for path in (up.folder / "home").glob("atlhyper.db*")}
-    assert database == dict.fromkeys(("atlhyper.db", "atlhyper.db-shm", "atlhyper.db-wal"), 0o600)
+    assert database == dict.fromkeys((f"atlhyper.db{end}" for end in ("", "-shm", "-wal", ".master")), 0o600)
     doctor = run("doctor", folder=up.folder, variables=up.variables)
     assert doctor.returncode == 0, doctor.stdout
     assert [line.split()[:2] for line in doctor.stdout.splitlines()] == [

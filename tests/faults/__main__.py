@@ -9,11 +9,12 @@ from pathlib import Path
 
 from services.runtime import logs
 from tests.faults.catalogue import FAULTS, IN_TURN
+from tests.faults.disk import MOUNTS
 from tests.faults.report import Result, summary
 from tests.faults.scenario import Plan, run
 from tests.faults.system import SHORT
 
-EVERY = tuple(name for name, fault in FAULTS.items() if not fault.replicated)
+EVERY = tuple(name for name, fault in FAULTS.items() if not fault.replicated and (MOUNTS or not fault.disk))
 
 
 def _arguments() -> argparse.Namespace:

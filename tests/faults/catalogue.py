@@ -2,10 +2,13 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from services.runtime import failpoints
+from services.runtime.failpoints import Point
 from tests.faults.system import System
 
 
@@ -22,6 +25,8 @@ class Fault:
     """The API server is away, so nothing can be changed meanwhile."""
     replicated: bool = False
     """One of several replicas: work has to go on while it is down."""
+    disk: bool = False
+    """Needs disks that can be full, and so root."""
 
 
 FAULTS: dict[str, Fault] = {}
@@ -31,10 +36,10 @@ UNREAD = 1.5
 
 
 def _fault(
-    name: str, what: str, *, stops_load: bool = False, replicated: bool = False
+    name: str, what: str, *, stops_load: bool = False, replicated: bool = False, disk: bool = False
 ) -> Callable[[Callable[[System, random.Random], AsyncIterator[str]]], None]:
     def register(steps: Callable[[System, random.Random], AsyncIterator[str]]) -> None:
-        FAULTS[name] = Fault(name, what, asynccontextmanager(steps), stops_load, replicated)
+        FAULTS[name] = Fault(name, what, asynccontextmanager(steps), stops_load, replicated, disk)
 
     return register
 
@@ -206,6 +211,84 @@ for _name in ("master", "master-2", "api", "api-2"):
 async def _freeze_master(system: System, dice: random.Random) -> AsyncIterator[str]:
     system.services["master"].freeze()
     yield ""
+
+
+# --- disks -------------------------------------------------------------------------------------------
+
+TOLD = 10.0
+"""Seconds within which a full disk is told."""
+
+
+def _full(disk: str, words: str, *tellers: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
+    """No room left, which the readiness of each teller says in these words."""
+
+    async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        system.disks[disk].fill()
+        try:
+            async with asyncio.timeout(TOLD):
+                for teller in tellers:
+                    while words not in (await system.unready()).get(teller, ""):
+                        await asyncio.sleep(0.1)
+            yield f"told in {loop.time() - began:.1f} s"
+        finally:
+            system.disks[disk].make_room()
+            if disk == "broker":  # room alone does not revive its streams
+                await system.stop_broker()
+                await system.start_broker()
+
+    return steps
+
+
+for _name, _words, *_tellers in (
+    ("agent", "see to the disk", "agent"),
+    ("broker", "make room and restart it", "agent", "master"),
+    ("database", "disk is full", "master"),
+):
+    _what = f"the {_name}'s disk full: told within {TOLD:.0f} s by the readiness of {' and '.join(_tellers)}"
+    _fault(f"{_name}-disk-full", _what, disk=True)(_full(_name, _words, *_tellers))
+
+
+# --- single steps ------------------------------------------------------------------------------------
+
+REACHED = 30.0
+"""Seconds within which the load takes a process to its step."""
+
+
+def _killed_at(point: Point, name: str, most: int) -> Callable[[System, random.Random], AsyncIterator[str]]:
+    """The process ends by itself at one of the first `most` passes of the step, and is started as ever."""
+
+    async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
+        process, nth = system.services[name], dice.randint(1, most)
+        await process.stop()
+        before = len(process.exits)
+        await process.start(**{failpoints.VARIABLE: f"{point}:{nth}:kill"})
+        async with asyncio.timeout(REACHED):
+            while len(process.exits) == before:
+                await asyncio.sleep(0.02)
+        end = process.exits[-1]
+        if end.code == -signal.SIGKILL and f"point={point}" in end.tail:
+            process.exits.remove(end)  # what it was asked for
+        yield f"pass {nth}"
+
+    return steps
+
+
+for _point, _name, _most in (
+    (Point.FRAMES_BEFORE_COMMIT, "master", 5),
+    (Point.FRAMES_AFTER_COMMIT, "master", 5),
+    (Point.EVENTS_BEFORE_COMMIT, "master", 3),
+    (Point.EVENTS_AFTER_COMMIT, "master", 3),
+    (Point.CONFIRMATION_BEFORE_SEND, "master", 3),
+    (Point.LEASES_AFTER_TAKEOVER, "master", 1),
+    (Point.CONSUMER_BEFORE_SETTLE, "master", 5),
+    (Point.FRAME_BEFORE_PUBLISH, "agent", 8),
+    (Point.FRAME_AFTER_PUBLISH, "agent", 8),
+    (Point.EVENTS_AFTER_SPOOL, "agent", 3),
+    (Point.EVENTS_BEFORE_CONFIRM, "agent", 3),
+):
+    _fault(_point, f"{_name} killed with -9 at this step")(_killed_at(_point, _name, _most))
 
 
 IN_TURN = (

@@ -62,7 +62,13 @@ async def run(
     dice = random.Random(seed)
     async with (
         System(
-            folder, seed, plan.variables, modules=modules, replicas=plan.replicas, postgres=postgres
+            folder,
+            seed,
+            plan.variables,
+            modules=modules,
+            replicas=plan.replicas,
+            postgres=postgres,
+            disks=any(FAULTS[name].disk for name in plan.faults),
         ) as system,
         Load(system.plane, system.recorder, seed, plan.rate) as load,
     ):

@@ -25,6 +25,7 @@ from services.runtime.listen import any_port
 from services.runtime.settings import BusSettings
 from tests.faults.apiserver import ApiServer, RotatedToken, kubeconfig_through
 from tests.faults.audit import Audit
+from tests.faults.disk import MIB, Disk
 from tests.faults.processes import ServiceProcess
 from tests.faults.proxy import Proxy
 from tests.faults.recorder import Recorder
@@ -32,6 +33,8 @@ from tests.postgres.server import Postgres
 
 CLUSTER = "faulty"
 START = 60.0
+DISKS = {"broker": ("nats/data", 96 * MIB), "database": ("database", 48 * MIB), "agent": ("agent", 16 * MIB)}
+"""Folders under the home, by who writes there, with bytes of a disk of their own."""
 
 SHORT: dict[str, str] = {
     "NATS_PING_INTERVAL": "1s",
@@ -64,9 +67,11 @@ class System:
         modules: Mapping[str, str] | None = None,
         replicas: int = 1,
         postgres: Postgres | None = None,
+        disks: bool = False,
     ) -> None:
         """`modules`: what is run in place of `services`, by process (planted bugs). `replicas`: of master and
         api; the first ones have proxies in their links. Without `postgres` the database is SQLite.
+        `disks`: each that writes has a small disk of its own; only root can have that.
         """
         self.folder = folder
         self.home = folder / "home"
@@ -75,6 +80,7 @@ class System:
         self.apiserver = ApiServer(self.plane)
         self.token = RotatedToken(self.plane, folder)
         self.target = kubernetes(CLUSTER)
+        self.disks = {name: Disk(self.home / where, size) for name, (where, size) in DISKS.items()}
         self.services: dict[str, ServiceProcess] = {}
         self.health_urls: dict[str, str] = {}
         self.api_urls: list[str] = []
@@ -83,6 +89,7 @@ class System:
         self._modules = dict(modules or {})
         self._replicas = replicas
         self._postgres = postgres
+        self._own_disks = disks
         self._stack = AsyncExitStack()
         self._http: aiohttp.ClientSession | None = None
 
@@ -101,6 +108,10 @@ class System:
 
     async def _start(self) -> None:
         self.home.mkdir(parents=True)
+        for disk in self.disks.values():
+            disk.folder.mkdir(parents=True)
+            if self._own_disks:
+                await self._stack.enter_async_context(disk)
         await asyncio.to_thread(self.plane.__enter__)
         self._stack.push_async_callback(asyncio.to_thread, self.plane.__exit__, None, None, None)
         await asyncio.to_thread(self.token.prepare)
@@ -108,7 +119,7 @@ class System:
         credentials.issue(self.home, self.target.durable)
         self._stack.push_async_callback(self.stop_broker)
         await self.start_broker()
-        url = f"sqlite+aiosqlite:///{self.home / 'atlhyper.db'}"
+        url = f"sqlite+aiosqlite:///{self.home / 'database' / 'atlhyper.db'}"
         if self._postgres is not None:
             url = await asyncio.to_thread(self._postgres.new_database, migrated=False)
         await migrate.upgrade(url)

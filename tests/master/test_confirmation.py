@@ -310,11 +310,11 @@ async def test_news_of_nothing_ends_no_sender(bus: Connect, agent: BusAgent) -> 
         return task.done() or confirmed(agent) == sequence
 
     try:
-        await asyncio.sleep(0)  # it waits for news
-        confirmations.committed({})
         for sequence in (5, 7):
-            confirmations.committed({spool: sequence})
+            await asyncio.sleep(0.05)  # it waits for news, and hears of nothing
             confirmations.committed({})
+            await asyncio.sleep(0.05)
+            confirmations.committed({spool: sequence})
             await until(partial(told, sequence))
             assert not task.done()
     finally:

@@ -18,6 +18,7 @@ from services.agent.store.rows import Spooled
 from services.agent.store.spool import Spool
 from services.runtime import logs
 from services.runtime.backoff import Backoff
+from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
@@ -115,6 +116,7 @@ class EventScheduler:
                 # A deletion is the source forgetting; what was observed has still happened.
                 gone = [(change.resource, change.key) for change in changes if isinstance(change, Gone)]
                 await self._spool.append([item for item in changes if isinstance(item, Observed)], gone)
+                await reach(Point.EVENTS_AFTER_SPOOL)
                 self._news.set()
 
     async def _publish(self) -> None:

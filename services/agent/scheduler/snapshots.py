@@ -18,6 +18,7 @@ from services.agent.capability import Capability, Observed
 from services.agent.gateway.interfaces import MasterGateway
 from services.agent.scheduler.ledger import Batch, Gone, Ledger
 from services.runtime import logs
+from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
@@ -115,7 +116,9 @@ class SnapshotScheduler:
     async def _send(self, phase: Phase, **fields: object) -> None:
         self._sequence += 1
         frame = Frame(epoch=self.epoch, sequence=self._sequence, phase=phase, **fields)  # type: ignore[arg-type]
+        await reach(Point.FRAME_BEFORE_PUBLISH)
         await self._gateway.publish_frame(frame)
+        await reach(Point.FRAME_AFTER_PUBLISH)
         self.frames += 1
 
 

@@ -28,6 +28,7 @@ from services.agent.store.file import (
 )
 from services.agent.store.rows import Spooled
 from services.runtime import logs
+from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import to_its_end
 
 _log = logs.get_logger(__name__)
@@ -161,6 +162,7 @@ class Spool:
             self._memory = [e for e in self._memory if e.epoch != epoch or e.sequence > sequence]
             if epoch in self._held.first:
                 self._confirmed[epoch] = sequence
+                await reach(Point.EVENTS_BEFORE_CONFIRM)
                 if not self._failing:
                     with suppress(StateDamaged):  # told to the next one who asks
                         await self._write()

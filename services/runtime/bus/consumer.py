@@ -21,6 +21,7 @@ from services.runtime.bus.deadletters import DeadLetters
 from services.runtime.bus.delivery import Delivery, Message, Rejected, read
 from services.runtime.bus.position import AckPosition, CursorPosition, Session
 from services.runtime.bus.pull import ConsumerGone
+from services.runtime.failpoints import Point, reach
 
 __all__ = [
     "AckPosition",
@@ -166,6 +167,7 @@ class Consumer:
         portion = await self._read(session, backlog, backlog.portion(self._batch))
         deliveries = [item.delivery for item in portion if item.delivery is not None]
         handled = await self._handle(session, deliveries, backlog.reached(portion))
+        await reach(Point.CONSUMER_BEFORE_SETTLE)
         await session.settle([item.message for item in portion[:handled]])
         for item in portion[:handled]:
             backlog.done(item)

@@ -1,11 +1,13 @@
 """Failpoints: off unless asked for, exact when they are."""
 
+import ast
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from services.runtime.errors import UserError
 from services.runtime.failpoints import Failure, Point, arm, reach
 
 NAME = Point.FRAMES_BEFORE_COMMIT.value
+SERVICES = Path(failpoints.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,20 @@ async def _reached(times: int) -> int:
         except Failure:
             return number
     return 0
+
+
+def _called(code: str) -> Iterator[str]:
+    """The arguments of `await reach(…)`, as they are written."""
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Await(value=ast.Call(func=ast.Name(id="reach"), args=[argument])):
+                yield ast.unparse(argument)
+
+
+def test_each_stands_at_one_place() -> None:
+    """What is declared is what is reached, each by one line of the services."""
+    called = [name for file in SERVICES.rglob("*.py") for name in _called(file.read_text())]
+    assert sorted(called) == sorted(f"Point.{point.name}" for point in Point)
 
 
 async def test_off_by_default() -> None:
