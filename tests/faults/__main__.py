@@ -36,7 +36,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     if arguments.short:
         return Plan(faults=faults, rate=arguments.rate, variables=SHORT)
     outage = (arguments.seconds, arguments.seconds)
-    return Plan(faults=faults, rate=arguments.rate, variables={}, outage=outage, calm=10.0, recovery=120.0)
+    return Plan(faults=faults, rate=arguments.rate, variables={}, outage=outage, calm=10.0)
 
 
 def main() -> int:

@@ -238,7 +238,8 @@ class System:
     def delete_broker_store(self) -> None:
         """Everything the broker has kept; it must not run."""
         assert self.broker.pid is None
-        shutil.rmtree(credentials.folder(self.home) / "data")
+        # A disk of its own stays, and is empty.
+        shutil.rmtree(credentials.folder(self.home) / "data", ignore_errors=self._own_disks)
 
     async def rotate_token(self) -> None:
         """A new token for the agent; the old one ends."""
