@@ -71,8 +71,10 @@ def settings_page(models: Sequence[tuple[str, type[Settings]]]) -> dict[str, str
     points = ", ".join(f"`{point}`" for point in failpoints.Point)
     parts += [
         "## Tests",
-        f"`{failpoints.VARIABLE}` makes a service end, fail or wait at a named step: "
-        f"`NAME:NTH:kill|raise|sleep=SECONDS`, several separated by commas. The steps: {points}.",
+        (
+            f"`{failpoints.VARIABLE}` makes a service end, fail or wait at a named step: "
+            f"`NAME:NTH:kill|raise|sleep=SECONDS`, several separated by commas. The steps: {points}."
+        ),
     ]
     return {"docs/reference/settings.md": _join(parts)}
 
