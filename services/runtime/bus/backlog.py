@@ -98,7 +98,8 @@ class Backlog:
     def reached(self, portion: Collection[Fetched]) -> int:
         """Up to where in the stream all is handled, once this portion is."""
         assert self._last is not None
-        oldest = (next((item for item in lane if item not in portion), None) for lane in self._lanes)
+        now = set(portion)
+        oldest = (next((item for item in lane if item not in now), None) for lane in self._lanes)
         left = [item.message.sequence for item in oldest if item is not None]
         return min(left) - 1 if left else self._last.sequence
 
