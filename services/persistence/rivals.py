@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from schemas.presence import Heartbeat
-from services.persistence import tables
+from services.persistence import heartbeats, tables
 from services.persistence.epochs import Ledger
+from services.persistence.heartbeats import StoredHeartbeat
 from services.persistence.liveness import AgentState, ClockReading, agent_state, read_clock
 from services.persistence.targets import any_target
 
@@ -44,7 +45,7 @@ class Owner:
     """When the broker took its last heartbeat or frame."""
     interval: float = _INTERVAL
     stopping: bool = False
-    heartbeat: Heartbeat | None = None
+    heartbeat: Heartbeat | StoredHeartbeat | None = None
     """The last one that counted."""
 
     def state(self, clock: ClockReading | None) -> AgentState:
@@ -58,7 +59,7 @@ class Owner:
         last_sign = self.last_sign or clock.continuous_since
         return agent_state(last_sign, self.interval, clock.latest, clock.continuous_since, stopping)
 
-    def beaten(self, heartbeat: Heartbeat, time: datetime) -> "Owner":
+    def beaten(self, heartbeat: Heartbeat | StoredHeartbeat, time: datetime) -> "Owner":
         """The same after one more heartbeat of its own."""
         last_sign = max(time, self.last_sign or time)
         stopping = heartbeat.health.status == STOPPING
@@ -98,7 +99,7 @@ def standing(owner: Owner, heartbeat: Heartbeat, clock: ClockReading | None) -> 
     return Standing.COUNTS  # in an epoch whose `begin` is still to be read
 
 
-def _one_process(one: Heartbeat | None, other: Heartbeat) -> bool:
+def _one_process(one: Heartbeat | StoredHeartbeat | None, other: Heartbeat) -> bool:
     """Whether both heartbeats come from the same run of an agent, which changes its epoch now and then."""
     return (
         one is not None
@@ -177,4 +178,4 @@ async def is_served(connection: AsyncConnection, ledger: Ledger) -> bool:
 
 
 def _with_row(owner: Owner, row: Any) -> Owner:
-    return owner.beaten(Heartbeat.model_validate_json(row.heartbeat), row.last_seen)
+    return owner.beaten(heartbeats.read(row.heartbeat), row.last_seen)
