@@ -29,10 +29,10 @@ from services.api.guards import check_request
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
-from services.persistence.clockwatch import ClockWatch
-from services.persistence.engine import Database
-from services.persistence.migrate import check_revision
-from services.persistence.probe import DatabaseProbe
+from services.persistence.database.engine import Database
+from services.persistence.database.migrate import check_revision
+from services.persistence.database.probe import DatabaseProbe
+from services.persistence.presence.clockwatch import ClockWatch
 from services.runtime import logs
 from services.runtime.bus.client import connect
 from services.runtime.health import Health

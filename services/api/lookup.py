@@ -6,7 +6,7 @@ from schemas.presence import CollectionState
 from services.api import problems
 from services.api.models import CollectionStatus
 from services.persistence import queries
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
 from services.persistence.queries import AgentStatus
 
 _NAMED = 20

@@ -20,7 +20,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import Meta, Struct, to_builtins
 
 from schemas.ids import uuid7
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.queries import BadContinue
 from services.runtime import logs
 

@@ -14,8 +14,8 @@ from services.cli import attach
 from services.cli.context import Running, bus_settings, resolve
 from services.cli.findings import Finding
 from services.cli.readiness import EVENTS
-from services.persistence.engine import Database
-from services.persistence.migrate import check_revision, head
+from services.persistence.database.engine import Database
+from services.persistence.database.migrate import check_revision, head
 from services.runtime import logs
 from services.runtime.bus import topology
 from services.runtime.bus.client import BusError, connect

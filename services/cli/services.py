@@ -100,7 +100,7 @@ def upgrade() -> None:
 
     Example: `DATABASE_URL=postgresql+asyncpg://atlhyper@localhost/atlhyper atlhyper db upgrade`
     """
-    from services.persistence.migrate import upgrade as upgrade_tables
+    from services.persistence.database.migrate import upgrade as upgrade_tables
     from services.runtime import logs
     from services.runtime.settings import StoreSettings, load
 

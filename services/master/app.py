@@ -14,11 +14,11 @@ from services.master.nudges import Nudges
 from services.master.resync import Resyncs, Superseding
 from services.master.settings import MasterSettings
 from services.master.work import DatabaseWork
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
+from services.persistence.database.lock import ProcessLock
+from services.persistence.database.migrate import check_revision
+from services.persistence.database.probe import DatabaseProbe
 from services.persistence.leases import Leases
-from services.persistence.lock import ProcessLock
-from services.persistence.migrate import check_revision
-from services.persistence.probe import DatabaseProbe
 from services.runtime.bus.client import connect
 from services.runtime.bus.consumer import Consumer
 from services.runtime.health import Health

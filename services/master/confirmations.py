@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from schemas import registry, subjects
 from schemas.control import Confirmed
 from services.master import metrics
-from services.persistence.confirmations import SpoolId
+from services.persistence.events.confirmations import SpoolId
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.failpoints import Point, reach

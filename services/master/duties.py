@@ -14,10 +14,10 @@ from services.master.settings import MasterSettings
 from services.master.snapshots import SnapshotReader
 from services.master.work import DatabaseWork
 from services.persistence import queries, retention
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost
-from services.persistence.ledgers import wanted_resyncs
+from services.persistence.state.ledgers import wanted_resyncs
 from services.runtime import logs
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer

@@ -9,10 +9,11 @@ from services.master import metrics
 from services.master.confirmations import Confirmations
 from services.master.nudges import Nudges
 from services.master.work import DatabaseWork
-from services.persistence import confirmations, events
-from services.persistence.confirmations import Mark, SpoolId, mark_of
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
+from services.persistence.events import confirmations
+from services.persistence.events.confirmations import Mark, SpoolId, mark_of
+from services.persistence.events.store import ObservedEvent, store_events
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Rejected
 
@@ -53,7 +54,7 @@ class EventReader:
     async def _store(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:
         assert cursor is not None
         observed = [
-            events.ObservedEvent(
+            ObservedEvent(
                 delivery.subject.target.id,
                 delivery.body,
                 delivery.envelope.epoch or "",
@@ -64,7 +65,7 @@ class EventReader:
         ]
         marks = [mark for delivery in deliveries if (mark := _mark(delivery))]
         marks += self._buried
-        stored = await self._work.run(topology.EVENTS, events.store(self._db, observed, cursor, marks))
+        stored = await self._work.run(topology.EVENTS, store_events(self._db, observed, cursor, marks))
         self._nudges.changed(self._shard, stored.rev)
         self._confirm(stored.confirmed)
         metrics.EVENTS.inc(len(observed))

@@ -9,10 +9,10 @@ from schemas.presence import Health, ServiceHeartbeat
 from schemas.subjects import Core, Up
 from services.master.resync import Superseding
 from services.master.work import DatabaseWork
-from services.persistence import presence
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.liveness import Beat
+from services.persistence.database.engine import Database
+from services.persistence.presence.liveness import Beat
+from services.persistence.presence.store import Sign, store_signs
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery
@@ -50,13 +50,13 @@ class HeartbeatReader:
         for delivery in deliveries:
             match delivery.subject:
                 case Up(target=target):
-                    signs.append(presence.Sign(target, delivery.body, delivery.stream_time))
+                    signs.append(Sign(target, delivery.body, delivery.stream_time))
                 case Core(noun="heartbeat", rest=("master", _)):
                     beats.append(Beat(delivery.stream_time, delivery.body.interval))
         if beats:
             beats = [*self._last_beat, *beats]
             self._last_beat = beats[-1:]
-        rivals = await self._work.run(topology.HEARTBEATS, presence.store(self._db, signs, beats, cursor))
+        rivals = await self._work.run(topology.HEARTBEATS, store_signs(self._db, signs, beats, cursor))
         for rival in rivals:
             await self._losers.meet(rival)
         await asyncio.sleep(GATHER)

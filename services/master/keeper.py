@@ -10,9 +10,9 @@ from typing import Protocol
 
 from schemas.ids import SHARDS
 from services.master import metrics
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.lock import ProcessLock
 from services.persistence.leases import Holding, LeaseLost, Leases, Situation
-from services.persistence.lock import ProcessLock
 from services.runtime import logs
 from services.runtime.backoff import Backoff
 from services.runtime.bus.consumer import Consumer

@@ -11,7 +11,7 @@ from schemas.control import Resync, Superseded
 from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master import metrics
-from services.persistence.rivals import Rival
+from services.persistence.presence.rivals import Rival
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.tasks import set_within

@@ -13,11 +13,11 @@ from services.master.nudges import Nudges
 from services.master.resync import Resyncs, Superseding
 from services.master.work import DatabaseWork
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.epochs import Position, ReceivedFrame, Verdict
-from services.persistence.errors import DatabaseUnavailable
-from services.persistence.report import Judged, Report
-from services.persistence.state import FrameApplier
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.epochs import Position, ReceivedFrame, Verdict
+from services.persistence.state.report import Judged, Report
 from services.runtime import logs
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Room

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from schemas.topology import Stream
 from services.master import metrics
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime.bus.consumer import Retry
 from services.runtime.tasks import to_its_end
 

@@ -5,8 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
 from services.persistence import tables
-from services.persistence.dialects import upsert
-from services.persistence.engine import Database
+from services.persistence.database.dialects import upsert
+from services.persistence.database.engine import Database
 from services.runtime.bus.cursor import Cursor
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from schemas.deadletter import DeadLetter
 from services.persistence import tables
-from services.persistence.dialects import insert_new
-from services.persistence.engine import Database
+from services.persistence.database.dialects import insert_new
+from services.persistence.database.engine import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

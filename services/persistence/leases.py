@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.persistence import tables
-from services.persistence.dialects import insert_new, upsert
-from services.persistence.engine import Database, Session
+from services.persistence.database.dialects import insert_new, upsert
+from services.persistence.database.engine import Database, Session
 from services.runtime.bus.cursor import ReaderReplaced
 from services.runtime.failpoints import Point, reach
 

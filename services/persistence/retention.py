@@ -11,8 +11,8 @@ from sqlmodel import SQLModel, col
 
 from schemas.frames import MAX_ITEMS
 from services.persistence import revisions, tables
-from services.persistence.dialects import delete
-from services.persistence.engine import Database
+from services.persistence.database.dialects import delete
+from services.persistence.database.engine import Database
 
 
 @dataclass(frozen=True, slots=True)

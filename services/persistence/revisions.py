@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.persistence import tables
-from services.persistence.dialects import insert_new
+from services.persistence.database.dialects import insert_new
 
 _SHARD = tables.table_of(tables.Shard)
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import AutoString, Field, SQLModel
 
-from services.persistence.types import JSONValue, Text, UTCDateTime
+from services.persistence.database.types import JSONValue, Text, UTCDateTime
 
 
 class Table(SQLModel):

@@ -13,7 +13,7 @@ import pytest
 from schemas import subjects
 from schemas.frames import Phase
 from services.cli.cluster.control_plane import ControlPlane
-from services.persistence.liveness import AgentState
+from services.persistence.presence.liveness import AgentState
 from tests.agent.fixtures import Heard
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.faults.apiserver import ApiServer

@@ -21,13 +21,13 @@ from schemas.presence import Collection, Health, Heartbeat
 from services.api.app import create_app
 from services.api.server import bind, serve
 from services.api.watch.hub import Hub
-from services.persistence import events, migrate, presence
-from services.persistence.engine import Database
-from services.persistence.epochs import Position, ReceivedFrame
-from services.persistence.events import ObservedEvent
-from services.persistence.liveness import Beat
-from services.persistence.presence import Sign
-from services.persistence.state import FrameApplier
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
+from services.persistence.events.store import ObservedEvent, store_events
+from services.persistence.presence.liveness import Beat
+from services.persistence.presence.store import Sign, store_signs
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.epochs import Position, ReceivedFrame
 from services.runtime.bus.consumer import Cursor
 from services.runtime.health import Health as Readiness
 from tests.persistence.frames import apply_all
@@ -156,11 +156,11 @@ class Fleet:
         )
         number = next(self._sequence)
         cursor = Cursor("events", "e", CREATED, number)
-        await events.store(self.database, [ObservedEvent(cluster, event, "e", number)], cursor)
+        await store_events(self.database, [ObservedEvent(cluster, event, "e", number)], cursor)
 
     async def _presence(self, signs: list[Sign], beats: list[Beat]) -> None:
         cursor = Cursor("heartbeats", "h", CREATED, next(self._sequence))
-        await presence.store(self.database, signs, beats, cursor)
+        await store_signs(self.database, signs, beats, cursor)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from schemas.kubernetes.node import Node
 from schemas.kubernetes.pod import Pod, PodStatus
 from services.api.app import create_app
 from services.api.watch.hub import Hub
-from services.persistence.clockwatch import ClockWatch
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
+from services.persistence.presence.clockwatch import ClockWatch
 from services.runtime.health import Health
 from services.runtime.tasks import cancelled
 from tests.api.fixtures import NOW, Fleet, meta

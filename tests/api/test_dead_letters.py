@@ -14,8 +14,8 @@ from schemas import registry, subjects, topology
 from schemas.deadletter import DeadLetter
 from services.api.consumers.dead_letters import DeadLetterKeeper
 from services.persistence import queries
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime.bus.client import Bus
 from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker

@@ -10,9 +10,9 @@ import pytest
 from schemas import topology
 from services.api.app import create_app
 from services.api.watch.hub import Hub
-from services.persistence import probe
-from services.persistence.engine import Database
-from services.persistence.probe import DatabaseProbe
+from services.persistence.database import probe
+from services.persistence.database.engine import Database
+from services.persistence.database.probe import DatabaseProbe
 from services.runtime.bus.client import connect
 from services.runtime.health import Health
 from services.runtime.tasks import cancelled

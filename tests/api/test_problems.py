@@ -10,8 +10,8 @@ from services.api import problems
 from services.api.app import create_app
 from services.api.watch.hub import Hub
 from services.persistence import queries
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime.health import Health
 from tests.api.fixtures import Fleet
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from tests.faults.load import BYSTANDER
 
 _VALUES = "NEW.target_id, OLD.epoch, OLD.sequence, OLD.version, NEW.epoch, NEW.sequence, NEW.version"

@@ -26,9 +26,9 @@ def _bug(name: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
 def _skip_a_frame() -> None:
     """Every tenth frame of data is thrown away, and nobody sees that one is missing."""
     from schemas.frames import Phase
-    from services.persistence import applying
+    from services.persistence.state import transaction
 
-    take = applying.Transaction._take_effect
+    take = transaction.Transaction._take_effect
     counted = 0
 
     async def lossy(self: Any, ledger: Any, received: Any) -> bool:
@@ -39,7 +39,7 @@ def _skip_a_frame() -> None:
         ledger.version -= 1  # it is not counted either
         return True
 
-    applying.Transaction._take_effect = lossy  # type: ignore[method-assign]
+    transaction.Transaction._take_effect = lossy  # type: ignore[method-assign]
 
 
 @_bug("sweep-without-synced")
@@ -47,25 +47,26 @@ def _sweep_at_begin() -> None:
     """What an epoch has not named yet goes when it begins, instead of when it is complete."""
     from sqlmodel import col
 
-    from services.persistence import applying, tables
+    from services.persistence import tables
+    from services.persistence.state import transaction
 
-    begin = applying.Transaction._open
+    begin = transaction.Transaction._open
 
     async def hasty(self: Any, ledger: Any, frame: Any) -> bool:
         done = await begin(self, ledger, frame)
         await self._sweep(ledger.target, ledger.synced, col(tables.Resource.epoch) != frame.epoch)
         return done
 
-    applying.Transaction._open = hasty  # type: ignore[method-assign]
+    transaction.Transaction._open = hasty  # type: ignore[method-assign]
 
 
 @_bug("deaf-to-deletions")
 def _keep_what_is_gone() -> None:
     """Deletions of ConfigMaps change nothing, and digests are always believed."""
     from schemas import frames
-    from services.persistence import applying
+    from services.persistence.state import transaction
 
-    take = applying.Transaction._take_item
+    take = transaction.Transaction._take_item
 
     async def deaf(self: Any, ledger: Any, item: Any, time: Any) -> None:
         if not (isinstance(item, frames.Delete) and item.resource == "configmaps"):
@@ -74,16 +75,16 @@ def _keep_what_is_gone() -> None:
     async def trusting(self: Any, ledger: Any, frame: Any, time: Any) -> None:
         ledger.digest_agrees = True
 
-    applying.Transaction._take_item = deaf  # type: ignore[method-assign]
-    applying.Transaction._compare = trusting  # type: ignore[method-assign]
+    transaction.Transaction._take_item = deaf  # type: ignore[method-assign]
+    transaction.Transaction._compare = trusting  # type: ignore[method-assign]
 
 
 @_bug("lost-event")
 def _lose_events() -> None:
     """The cursor moves past every third batch of Events, of which nothing is stored."""
-    from services.persistence import events
+    from services.master import events
 
-    store = events.store
+    store = events.store_events
     counted = 0
 
     async def forgetful(db: Any, observed: Sequence[Any], *rest: Any, **named: Any) -> Any:
@@ -91,31 +92,31 @@ def _lose_events() -> None:
         counted += 1
         return await store(db, observed if counted % 3 else [], *rest, **named)
 
-    events.store = forgetful  # type: ignore[assignment]
+    events.store_events = forgetful  # type: ignore[assignment]
 
 
 @_bug("unreadable")
 def _refuse_some() -> None:
     """The ingresses cannot be read any more: their frames go to the dead letters."""
     from schemas.errors import ContractError
-    from services.persistence import applying
+    from services.persistence.state import transaction
 
-    take = applying.Transaction._take_item
+    take = transaction.Transaction._take_item
 
     async def picky(self: Any, ledger: Any, item: Any, time: Any) -> None:
         if item.resource == "ingresses" and item.name.endswith("7"):
             raise ContractError("planted")
         await take(self, ledger, item, time)
 
-    applying.Transaction._take_item = picky  # type: ignore[method-assign]
+    transaction.Transaction._take_item = picky  # type: ignore[method-assign]
 
 
 @_bug("crash")
 def _crash() -> None:
     """The process ends by itself when it applies its twentieth batch."""
-    from services.persistence import state
+    from services.persistence.state import applier
 
-    apply = state.FrameApplier.apply
+    apply = applier.FrameApplier.apply
     counted = 0
 
     async def fragile(self: Any, received: Sequence[Any], cursor: Any) -> Any:
@@ -125,7 +126,7 @@ def _crash() -> None:
             os._exit(3)
         return await apply(self, received, cursor)
 
-    state.FrameApplier.apply = fragile  # type: ignore[method-assign]
+    applier.FrameApplier.apply = fragile  # type: ignore[method-assign]
 
 
 def freeze() -> None:
@@ -136,7 +137,7 @@ def freeze() -> None:
     from contextlib import asynccontextmanager
 
     from services.master import keeper
-    from services.persistence import engine
+    from services.persistence.database import engine
 
     write, run = engine.Database.write, keeper.Keeper.run
     writing = 0

@@ -15,8 +15,8 @@ from schemas import subjects
 from schemas.ids import kubernetes
 from services.cli.cluster.components import STORE
 from services.cli.cluster.control_plane import ControlPlane
-from services.persistence import migrate
-from services.persistence.engine import Database
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
 from services.runtime.bus import broker as embedded
 from services.runtime.bus import client, credentials, topology
 from services.runtime.bus.errors import BusError

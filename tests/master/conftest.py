@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from schemas.ids import Target
-from services.persistence import migrate, queries
-from services.persistence.engine import Database
+from services.persistence import queries
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, Held, rows

@@ -13,7 +13,7 @@ from schemas.envelope import Envelope, sequence_text
 from services.agent.store.file import StateUnavailable
 from services.agent.store.rows import ROW_BYTES
 from services.master.confirmations import Confirmations
-from services.persistence.confirmations import SpoolId
+from services.persistence.events.confirmations import SpoolId
 from services.runtime.bus.client import Bus
 from services.runtime.tasks import cancelled
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker

@@ -13,7 +13,7 @@ import pytest
 from schemas import registry, subjects
 from schemas.ids import Target, kubernetes
 from schemas.presence import Health, Heartbeat
-from services.persistence.liveness import AgentState
+from services.persistence.presence.liveness import AgentState
 from services.runtime.bus import broker as embedded
 from services.runtime.bus import credentials
 from services.runtime.bus.client import Bus, BusError

@@ -10,10 +10,10 @@ import pytest
 
 from schemas.ids import SHARDS
 from services.master.keeper import HEARTBEATS, SHARD_LEASES, Keeper, choose
-from services.persistence import migrate
-from services.persistence.engine import Database
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
+from services.persistence.database.lock import ProcessLock
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost, Leases, Situation
-from services.persistence.lock import ProcessLock
 from services.runtime.bus.consumer import Consumer
 from services.runtime.tasks import cancelled
 from tests.postgres.server import Postgres

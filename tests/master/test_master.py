@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from schemas import subjects, topology
 from services.persistence import queries, tables
-from services.persistence.liveness import AgentState
+from services.persistence.presence.liveness import AgentState
 from services.persistence.queries import EventFilter
 from services.runtime.bus.client import Bus
 from tests.bus.fixtures import Connect, RunningBroker

@@ -16,8 +16,9 @@ import sqlalchemy as sa
 from schemas import ids, subjects
 from schemas.envelope import Envelope
 from schemas.ids import SHARDS
-from services.persistence import migrate, queries, tables
-from services.persistence.engine import Database
+from services.persistence import queries, tables
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
 from services.runtime.bus import client, credentials
 from services.runtime.tasks import cancelled
 from tests.bus.fixtures import RunningBroker

@@ -14,7 +14,7 @@ from services.master.resync import Resyncs, Superseding
 from services.master.snapshots import AHEAD, SnapshotReader
 from services.master.work import DatabaseWork
 from services.persistence import tables
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from services.runtime.bus import credentials
 from services.runtime.tasks import cancelled
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.persistence.engine import Database
-from services.persistence.migrate import upgrade
+from services.persistence.database.engine import Database
+from services.persistence.database.migrate import upgrade
 
 
 def url_of(path: Path) -> str:

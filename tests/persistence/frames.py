@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope, content_hash
 from schemas.ids import Target, kubernetes
 from services.persistence import tables
-from services.persistence.engine import Database, Session
-from services.persistence.epochs import Position, ReceivedFrame
-from services.persistence.report import Report
-from services.persistence.state import FrameApplier
+from services.persistence.database.engine import Database, Session
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.epochs import Position, ReceivedFrame
+from services.persistence.state.report import Report
 from services.runtime.bus.consumer import Cursor
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

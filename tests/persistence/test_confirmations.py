@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from schemas.envelope import Envelope
 from schemas.errors import ContractError
 from schemas.ids import kubernetes
-from services.persistence import confirmations, events, retention, tables
-from services.persistence.confirmations import Mark, SpoolId, mark_of
-from services.persistence.engine import Database
+from services.persistence import retention, tables
+from services.persistence.database.engine import Database
+from services.persistence.events import confirmations
+from services.persistence.events.confirmations import Mark, SpoolId, mark_of
+from services.persistence.events.store import store_events
 from tests.persistence.frames import START, Log, only_row
 from tests.persistence.test_events import observed
 
@@ -70,8 +72,8 @@ async def test_spools_do_not_meet(db: Database) -> None:
 async def test_it_is_of_the_transaction_that_stores_the_events(db: Database) -> None:
     """An Event that cannot be a row takes its whole batch with it, what would be confirmed too."""
     with pytest.raises(ContractError):
-        await events.store(db, [observed(metadata={"name": "x"})], Log(sequence=5).cursor, [mark(1)])
-    stored = await events.store(db, [observed()], Log(sequence=6).cursor, [mark(2)])
+        await store_events(db, [observed(metadata={"name": "x"})], Log(sequence=5).cursor, [mark(1)])
+    stored = await store_events(db, [observed()], Log(sequence=6).cursor, [mark(2)])
     assert stored.confirmed == {SPOOL: 0}
 
 

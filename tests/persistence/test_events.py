@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from schemas.errors import ContractError
 from schemas.kubernetes.event import KubernetesEvent
-from services.persistence import events, queries, retention
+from services.persistence import queries, retention
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.events import ObservedEvent
+from services.persistence.database.engine import Database
+from services.persistence.events.store import ObservedEvent, store_events
 from services.persistence.queries import EventFilter
 from tests.persistence.frames import START, Log
 
@@ -54,7 +54,7 @@ async def stored(db: Database, **where: object) -> list[dict[str, object]]:
 
 async def test_row_has_the_contract_s_shape(db: Database) -> None:
     """A row is the Event as the API promises it, keyed by cluster and uid."""
-    await events.store(db, [observed(count=3, seconds=60)], Log().cursor)
+    await store_events(db, [observed(count=3, seconds=60)], Log().cursor)
     assert await stored(db) == [
         {
             "cluster_id": "c1",
@@ -103,7 +103,7 @@ def test_rows_do_not_depend_on_the_order_of_arrival(
         async with Database(new_url()) as db:
             highest: dict[object, int] = {}
             for start in range(0, len(arriving), size):
-                await events.store(db, arriving[start : start + size], Log().cursor)
+                await store_events(db, arriving[start : start + size], Log().cursor)
                 for row in await stored(db):
                     assert isinstance(row["count"], int)
                     assert row["count"] >= highest.get(row["uid"], 0)
@@ -124,7 +124,7 @@ async def test_every_permutation_of_three_versions(db: Database) -> None:
     """The three forms a version is newer by, in all six orders, end in the same row."""
     versions = [observed(count=2), observed(count=2, seconds=9), observed(count=3, seconds=1)]
     for number, some in enumerate(itertools.permutations(versions)):
-        await events.store(
+        await store_events(
             db,
             [ObservedEvent(f"c{number}", item.event, item.epoch, item.sequence) for item in some],
             Log().cursor,
@@ -134,7 +134,7 @@ async def test_every_permutation_of_three_versions(db: Database) -> None:
 
 async def test_uids_of_two_clusters_do_not_meet(db: Database) -> None:
     """The same uid in another cluster is another Event."""
-    await events.store(db, [observed(cluster="a"), observed(cluster="b", count=9)], Log().cursor)
+    await store_events(db, [observed(cluster="a"), observed(cluster="b", count=9)], Log().cursor)
     assert [row["count"] for row in await stored(db, clusters=("a",))] == [1]
 
 
@@ -147,7 +147,7 @@ async def test_new_style_events_are_read_by_their_series(db: Database) -> None:
         "eventTime": "2026-11-01T00:00:05.123456Z",
         "series": {"count": 7, "lastObservedTime": "2026-11-01T00:09:00.5Z"},
     }
-    await events.store(db, [observed(**fields)], Log().cursor)
+    await store_events(db, [observed(**fields)], Log().cursor)
     (row,) = await stored(db)
     assert (row["count"], row["last_seen"]) == (7, "2026-11-01T00:09:00.500000Z")
 
@@ -166,14 +166,14 @@ async def test_what_cannot_be_a_row_is_refused_and_stores_nothing(
 ) -> None:
     """Without identity, time or a countable count it breaks the contract; its batch is not half stored."""
     with pytest.raises(ContractError):
-        await events.store(db, [observed("good"), observed(**fields)], Log(sequence=5).cursor)
+        await store_events(db, [observed("good"), observed(**fields)], Log(sequence=5).cursor)
     assert await stored(db) == []
     assert await CursorStore(db).load("test", "FRAMES") is None
 
 
 async def test_filters_and_pages(db: Database) -> None:
     """Filters narrow, pages follow each other without loss or repeat, newest first, and say what is left."""
-    await events.store(
+    await store_events(
         db,
         [
             observed(f"u{number}", seconds=number // 2, cluster=f"c{number % 2}", reason=f"R{number % 3}")
@@ -202,7 +202,7 @@ async def test_filters_and_pages(db: Database) -> None:
 
 async def test_old_events_are_forgotten(db: Database) -> None:
     """What was last seen before the retention goes, in steps, and nothing else."""
-    await events.store(db, [observed(f"u{number}", seconds=number) for number in range(1200)], Log().cursor)
+    await store_events(db, [observed(f"u{number}", seconds=number) for number in range(1200)], Log().cursor)
     keep = retention.Keep(rows=timedelta(seconds=60), tombstones=timedelta(hours=1))
     assert await retention.forget(db, keep, now=at(1160)) == 1100
     assert len(await stored(db)) == 100

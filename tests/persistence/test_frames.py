@@ -11,14 +11,15 @@ import pytest
 from schemas.errors import ContractError
 from schemas.frames import Frame, Part, Put, content_hash
 from schemas.ids import kubernetes
-from services.persistence import presence, tables
+from services.persistence import tables
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.epochs import ReceivedFrame, Verdict
-from services.persistence.ledgers import wanted_resyncs
-from services.persistence.liveness import Beat
-from services.persistence.report import Report
-from services.persistence.state import FrameApplier
+from services.persistence.database.engine import Database
+from services.persistence.presence.liveness import Beat
+from services.persistence.presence.store import store_signs
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.epochs import ReceivedFrame, Verdict
+from services.persistence.state.ledgers import wanted_resyncs
+from services.persistence.state.report import Report
 from tests.persistence.frames import (
     START,
     CrashError,
@@ -214,7 +215,7 @@ async def test_newest_begin_wins_for_ever(stage: Stage) -> None:
 async def pass_time(stage: Stage, seconds: int) -> None:
     """The master beats for so long, from the start of the log on."""
     beats = [Beat(START + timedelta(seconds=second), 5) for second in range(0, seconds + 1, 5)]
-    await presence.store(stage.db, [], beats, stage.log.cursor)
+    await store_signs(stage.db, [], beats, stage.log.cursor)
 
 
 @pytest.mark.parametrize("instance", ["instance-2", ""])

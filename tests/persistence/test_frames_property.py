@@ -15,9 +15,9 @@ from schemas.frames import Frame, Phase, Put
 from schemas.ids import Target, kubernetes
 from services.persistence import tables
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.epochs import ReceivedFrame
-from services.persistence.state import FrameApplier
+from services.persistence.database.engine import Database
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.epochs import ReceivedFrame
 from services.runtime.bus.backlog import Backlog, Room
 from services.runtime.bus.delivery import Message
 from tests.persistence.frames import CrashError, CrashingDatabase, FrameSource, Held, Log, body_of, rows

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from schemas import registry
 from schemas.errors import ContractError
 from schemas.presence import Collection, Health, Heartbeat
-from services.persistence import heartbeats
-from services.persistence.heartbeats import StoredCollection, StoredHealth, StoredHeartbeat
+from services.persistence.presence import heartbeats
+from services.persistence.presence.heartbeats import StoredCollection, StoredHealth, StoredHeartbeat
 
 PAIRS = [(StoredHeartbeat, Heartbeat), (StoredHealth, Health), (StoredCollection, Collection)]
 STARTED = datetime(2026, 11, 1, 8, 30, 1, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))

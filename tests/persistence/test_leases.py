@@ -9,12 +9,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from services.persistence import events, presence, revisions, tables
+from schemas.presence import Heartbeat
+from services.persistence import revisions, tables
 from services.persistence.cursors import CursorStore
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.events.store import store_events
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost, Leases, Situation
-from services.persistence.state import FrameApplier
+from services.persistence.presence.store import Sign, store_signs
+from services.persistence.state.applier import FrameApplier
 from services.runtime.tasks import cancelled
 from tests.persistence.conftest import only_on
 from tests.persistence.frames import FrameSource, Log, rows
@@ -127,12 +130,12 @@ async def test_former_holder_writes_nothing(db: Database) -> None:
     owner = FencedDatabase(db, await must_take(two))
 
     late = log.receive(source.target, source.put("p2"))
-    sign = presence.Sign(source.target, heartbeat(), datetime(2026, 11, 1, tzinfo=UTC))
+    sign = Sign(source.target, heartbeat(), datetime(2026, 11, 1, tzinfo=UTC))
     for write in (
         applier.apply([late], log.cursor),
         applier.want_resync(source.target, "gap", late.position.time),
-        events.store(stale, [observed()], log.cursor),
-        presence.store(stale, [sign], [], log.cursor),
+        store_events(stale, [observed()], log.cursor),
+        store_signs(stale, [sign], [], log.cursor),
         CursorStore(stale).save(replace(log.cursor, sequence=99)),
     ):
         with pytest.raises(LeaseLost):
@@ -146,9 +149,9 @@ async def test_former_holder_writes_nothing(db: Database) -> None:
     assert await rows(db, source.target) == source.held
 
 
-def heartbeat() -> presence.Heartbeat:
+def heartbeat() -> Heartbeat:
     health = {"healthy": True, "status": "running", "start_time": "2026-11-01T00:00:00Z"}
-    return presence.Heartbeat.model_validate({"version": "1", "interval": 15, "health": health})
+    return Heartbeat.model_validate({"version": "1", "interval": 15, "health": health})
 
 
 async def test_transaction_in_hand_ends_before_another_takes_over(new_url: Callable[[], str]) -> None:

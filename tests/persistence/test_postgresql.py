@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from services.persistence import tables
-from services.persistence.dialects import delete, insert_new, upsert
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
-from services.persistence.postgresql import Limits
-from services.persistence.probe import DatabaseProbe
+from services.persistence.database.dialects import delete, insert_new, upsert
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.postgresql import Limits
+from services.persistence.database.probe import DatabaseProbe
 from services.runtime.errors import UserError
 from tests.persistence.conftest import only_on
 from tests.postgres.server import Postgres

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from schemas.ids import kubernetes
 from schemas.presence import Collection, Health, Heartbeat
-from services.persistence import presence, queries
-from services.persistence.engine import Database
-from services.persistence.liveness import AgentState, Beat, advance, agent_state
-from services.persistence.presence import Sign
-from services.persistence.rivals import Rival
-from services.persistence.state import FrameApplier
+from services.persistence import queries
+from services.persistence.database.engine import Database
+from services.persistence.presence.liveness import AgentState, Beat, advance, agent_state
+from services.persistence.presence.rivals import Rival
+from services.persistence.presence.store import Sign, store_signs
+from services.persistence.state.applier import FrameApplier
 from tests.persistence.frames import START, FrameSource, Log
 
 
@@ -94,13 +94,13 @@ async def test_agents_are_judged_by_the_stored_clock(db: Database) -> None:
     """The database shows an agent's last heartbeat and the state that follows from the master's beats."""
     target = kubernetes("c1")
     beats = [Beat(at(5 * number), 5) for number in range(8)]
-    await presence.store(db, [Sign(target, heartbeat(instance="uid"), at(0))], beats, Log().cursor)
+    await store_signs(db, [Sign(target, heartbeat(instance="uid"), at(0))], beats, Log().cursor)
     async with db.read() as session:
         (status,) = (await queries.list_agents(session, limit=10)).items
     assert (status.state, status.last_seen) == (AgentState.STALE, at(0))
     assert status.heartbeat is not None
     assert status.heartbeat.instance == "uid"
-    await presence.store(db, [], [Beat(at(50), 5)], Log().cursor)
+    await store_signs(db, [], [Beat(at(50), 5)], Log().cursor)
     async with db.read() as session:
         status = await queries.get_agent(session, target) or status
         assert await queries.get_agent(session, kubernetes("c2")) is None
@@ -110,8 +110,8 @@ async def test_agents_are_judged_by_the_stored_clock(db: Database) -> None:
 async def test_late_heartbeat_does_not_overwrite_a_newer_one(db: Database) -> None:
     """A repeat of an earlier message leaves the newer one in place."""
     target = kubernetes("c1")
-    await presence.store(db, [Sign(target, heartbeat(version="2"), at(30))], [], Log().cursor)
-    await presence.store(db, [Sign(target, heartbeat(version="1"), at(15))], [], Log().cursor)
+    await store_signs(db, [Sign(target, heartbeat(version="2"), at(30))], [], Log().cursor)
+    await store_signs(db, [Sign(target, heartbeat(version="1"), at(15))], [], Log().cursor)
     async with db.read() as session:
         status = await queries.get_agent(session, target)
     assert status is not None
@@ -139,7 +139,7 @@ class Fleet:
         """One heartbeat, after the master's own up to that moment."""
         beats = [Beat(at(second), 5) for second in range(0, int(at_second) + 1, 5)]
         sign = Sign(self.target, beat_of(**fields), at(at_second))
-        return await presence.store(self.db, [sign], beats, self.cursor)
+        return await store_signs(self.db, [sign], beats, self.cursor)
 
     async def status(self) -> queries.AgentStatus:
         async with self.db.read() as session:
@@ -266,10 +266,10 @@ async def test_own_clocks_of_agents_do_not_matter(db: Database) -> None:
         health = Health(healthy=True, status="running", start_time=off)
         said = Collection(resource="pods", state="synced", last_event_at=off)
         body = Heartbeat(version="1", interval=15, health=health, collection=[said])
-        await presence.store(db, [Sign(kubernetes(name), body, at(0))], [Beat(at(0), 5)], Log().cursor)
+        await store_signs(db, [Sign(kubernetes(name), body, at(0))], [Beat(at(0), 5)], Log().cursor)
     for second, state in ((30, AgentState.LIVE), (40, AgentState.STALE), (50, AgentState.LOST)):
         beats = [Beat(at(moment), 5) for moment in range(0, second + 1, 5)]
-        await presence.store(db, [], beats, Log().cursor)
+        await store_signs(db, [], beats, Log().cursor)
         async with db.read() as session:
             page = await queries.list_agents(session, limit=10)
         assert {status.state for status in page.items} == {state}
@@ -277,7 +277,7 @@ async def test_own_clocks_of_agents_do_not_matter(db: Database) -> None:
 
 async def test_without_a_clock_nobody_is_lost(db: Database) -> None:
     """Before the first beat of a master there is no present to judge by."""
-    await presence.store(db, [Sign(kubernetes("c1"), heartbeat(), at(0))], [], Log().cursor)
+    await store_signs(db, [Sign(kubernetes("c1"), heartbeat(), at(0))], [], Log().cursor)
     async with db.read() as session:
         (status,) = (await queries.list_agents(session, limit=10)).items
     assert status.state is AgentState.LIVE

@@ -9,12 +9,12 @@ import pytest
 from schemas.deadletter import DeadLetter
 from schemas.frames import Frame
 from schemas.ids import Target, kubernetes
-from services.persistence import dead_letters, presence, queries
+from services.persistence import dead_letters, queries
+from services.persistence.database.engine import Database, Session
 from services.persistence.dead_letters import ReceivedDeadLetter
-from services.persistence.engine import Database, Session
-from services.persistence.presence import Sign
+from services.persistence.presence.store import Sign, store_signs
 from services.persistence.queries import BadContinue, ResourceFilter
-from services.persistence.state import FrameApplier
+from services.persistence.state.applier import FrameApplier
 from tests.persistence.frames import START, FrameSource, Log, apply_all, body_of
 from tests.persistence.test_presence import heartbeat
 
@@ -143,7 +143,7 @@ async def test_agent_status_joins_what_it_says_and_what_we_hold(db: Database) ->
         {"resource": "widgets.example.com", "state": "synced"},
         {"resource": "secrets", "state": "forbidden", "reason": "secrets is forbidden"},
     ]
-    await presence.store(db, [Sign(source.target, heartbeat(collection=said), START)], [], Log().cursor)
+    await store_signs(db, [Sign(source.target, heartbeat(collection=said), START)], [], Log().cursor)
     async with db.read() as session:
         (status,) = (await queries.list_agents(session, limit=10)).items
     assert {entry.resource: (entry.state, entry.synced_at is not None) for entry in status.collection} == {
@@ -172,7 +172,7 @@ async def test_in_sync_awaits_all_that_can_be_collected(db: Database) -> None:
         log.sequence += 1
         time = START + timedelta(seconds=log.sequence)
         said = [{"resource": "pods", "state": "synced"}, {"resource": "secrets", "state": state}]
-        await presence.store(db, [Sign(source.target, heartbeat(collection=said), time)], [], log.cursor)
+        await store_signs(db, [Sign(source.target, heartbeat(collection=said), time)], [], log.cursor)
 
     await say("listing")
     begin = source.begin("e1")

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from schemas.frames import Frame
-from services.persistence import events, retention, tables
-from services.persistence.engine import Database
-from services.persistence.report import Report
-from services.persistence.state import FrameApplier
+from services.persistence import retention, tables
+from services.persistence.database.engine import Database
+from services.persistence.events.store import store_events
+from services.persistence.state.applier import FrameApplier
+from services.persistence.state.report import Report
 from services.runtime.tasks import cancelled
 from tests.persistence.frames import FrameSource, Log, apply_all, body_of
 from tests.persistence.test_events import observed
@@ -122,8 +123,8 @@ async def test_object_that_comes_back_at_once_is_not_hidden(stage: Stage) -> Non
 async def test_objects_and_events_share_one_revision(stage: Stage) -> None:
     """Events raise their shard's revision too; copies that change nothing do not."""
     newest = [observed(cluster=stage.source.target.id, count=3)]
-    assert (await events.store(stage.db, newest, stage.log.cursor)).rev == 2
-    assert (await events.store(stage.db, newest, stage.log.cursor)).rev == 0
+    assert (await store_events(stage.db, newest, stage.log.cursor)).rev == 2
+    assert (await store_events(stage.db, newest, stage.log.cursor)).rev == 0
     assert await stage.rev() == 2
     report = await stage.apply(stage.source.put("p3"))
     assert report.rev == 3
@@ -160,7 +161,7 @@ async def test_revisions_become_visible_in_their_order(new_url: Callable[[], str
         async def messages() -> None:
             for number in range(150):
                 version = observed(f"u{number}", cluster=source.target.id)
-                await events.store(other, [version], Log(sequence=number).cursor)
+                await store_events(other, [version], Log(sequence=number).cursor)
 
         seen: set[tuple[str, int]] = set()
         seen_rev = looks = 0

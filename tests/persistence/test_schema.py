@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.persistence import migrate, tables
-from services.persistence.engine import Database
-from services.persistence.errors import RevisionError
-from services.persistence.probe import DatabaseProbe
+from services.persistence import tables
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import RevisionError
+from services.persistence.database.probe import DatabaseProbe
 from tests.persistence.conftest import only_on, url_of
 
 

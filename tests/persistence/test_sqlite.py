@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from services.persistence import migrate
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
-from services.persistence.postgresql import Limits
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.postgresql import Limits
 from tests.persistence.conftest import only_on, url_of
 
 

@@ -5,10 +5,10 @@ import pytest
 import sqlalchemy as sa
 
 from services.persistence import queries, tables
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
+from services.persistence.database.types import encode_json
 from services.persistence.queries import EventFilter, ResourceFilter
-from services.persistence.state import FrameApplier
-from services.persistence.types import encode_json
+from services.persistence.state.applier import FrameApplier
 from tests.persistence.frames import FrameSource, Log, rows
 
 

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from services.persistence import migrate
-from services.persistence.engine import Database
+from services.persistence.database import migrate
+from services.persistence.database.engine import Database
 from tests.persistence.conftest import url_of
 
 REVISIONS = [step.revision for step in ScriptDirectory.from_config(migrate.config()).walk_revisions()][::-1]

@@ -24,7 +24,7 @@ from typing import Any
 
 import asyncpg
 
-from services.persistence.migrate import upgrade
+from services.persistence.database.migrate import upgrade
 from services.runtime.listen import any_port
 
 _START = 30.0  # seconds that a start, a stop or initdb may take

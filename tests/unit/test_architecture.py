@@ -34,7 +34,7 @@ VIOLATIONS = {
         "services/agent/scheduler/heartbeats.py",
         "schemas.kubernetes",
     ),
-    "no agent reaches the database": ("services/agent/app.py", "services.persistence.engine"),
+    "no agent reaches the database": ("services/agent/app.py", "services.persistence.database.engine"),
     "nats-py has one home": ("services/agent/gateway/bus.py", "nats"),
     "kubernetes-asyncio has one home": ("services/cli/main.py", "kubernetes_asyncio"),
     "Litestar has one home": ("services/runtime/health.py", "litestar"),

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from schemas import topology
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.dead_letters import ReceivedDeadLetter, store
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import AckPosition, Consumer, Cursor, Delivery, Retry
 

@@ -11,8 +11,8 @@ from services.api.examples import answer
 from services.api.lookup import collection_status, find_agent
 from services.api.models import Agent, AgentHealth, AgentList, Clock, OneAgent, Rival
 from services.persistence import queries
-from services.persistence.clockwatch import ClockWatch
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
+from services.persistence.presence.clockwatch import ClockWatch
 from services.persistence.queries import AgentStatus, ClockReading
 
 _LIST = problems.responses() | answer(AgentList, "A page of them, by kind and id", examples.AGENTS)

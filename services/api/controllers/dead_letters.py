@@ -10,7 +10,7 @@ from services.api import examples, parameters, problems
 from services.api.examples import answer
 from services.api.models import DeadLetter, DeadLetterList, WholeDeadLetter, as_stored
 from services.persistence import queries
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 
 
 class DeadLetterController(Controller):

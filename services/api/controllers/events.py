@@ -15,7 +15,7 @@ from services.api.models import Event, EventList, StoredEvent, as_stored, extend
 from services.api.parameters import text
 from services.api.watch.position import Position
 from services.persistence import queries
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from services.persistence.queries import EventFilter
 
 

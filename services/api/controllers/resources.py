@@ -12,7 +12,7 @@ from services.api.lookup import find_agent, find_collection
 from services.api.models import ResourceList, Row, StoredObject, View, as_stored, extended
 from services.api.watch.position import Position
 from services.persistence import queries
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from services.persistence.queries import EventFilter, ResourceFilter
 
 CLUSTER_SCOPED = "_"

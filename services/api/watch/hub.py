@@ -18,8 +18,8 @@ from schemas.ids import SHARDS
 from schemas.registry import ROWS_CHANGED
 from services.api.watch import metrics
 from services.api.watch.position import Position
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.queries import EVERYTHING, Change, Place, list_changes, revisions
 from services.runtime import logs
 from services.runtime.backoff import Backoff

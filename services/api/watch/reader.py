@@ -9,8 +9,8 @@ from datetime import datetime
 from services.api.watch import messages, metrics
 from services.api.watch.hub import Batch, Hub, Rendered
 from services.api.watch.position import Position
-from services.persistence.engine import Session
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Session
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.queries import (
     Change,
     ChangeFilter,

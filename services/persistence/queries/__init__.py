@@ -20,7 +20,7 @@ Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"`
 `BadContinue` (a ValueError) is raised for a `continue` that is not ours or belongs to another query.
 """
 
-from services.persistence.liveness import ClockReading
+from services.persistence.presence.liveness import ClockReading
 from services.persistence.queries.agents import (
     AgentPage,
     AgentStatus,

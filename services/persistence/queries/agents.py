@@ -13,13 +13,14 @@ from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
 from schemas.presence import CollectionState
 from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
-from services.persistence import heartbeats, tables
-from services.persistence.engine import Session
-from services.persistence.epochs import Ledger
-from services.persistence.heartbeats import StoredCollection, StoredHeartbeat
-from services.persistence.liveness import AgentState, ClockReading, agent_state, read_clock
-from services.persistence.presence import cannot_collect
+from services.persistence import tables
+from services.persistence.database.engine import Session
+from services.persistence.presence import heartbeats
+from services.persistence.presence.heartbeats import StoredCollection, StoredHeartbeat
+from services.persistence.presence.liveness import AgentState, ClockReading, agent_state, read_clock
+from services.persistence.presence.store import cannot_collect
 from services.persistence.queries.paging import after, token
+from services.persistence.state.epochs import Ledger
 from services.persistence.targets import any_target, is_target
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from schemas.ids import SHARDS, AgentKind, Target
 from schemas.kubernetes.event import EVENT
 from services.persistence import tables
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
 from services.persistence.queries.paging import oldest
 
 _SHARD = tables.table_of(tables.Shard)

@@ -7,7 +7,7 @@ import msgspec
 import sqlalchemy as sa
 
 from services.persistence import tables
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, page_of
 
 _LETTERS = tables.table_of(tables.DeadLetter)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from schemas.ids import kubernetes
 from services.persistence import tables
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, item, oldest, page_of
 
 _EVENT = tables.table_of(tables.Event)

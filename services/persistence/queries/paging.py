@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
+from services.persistence.database.types import UTCDateTime
 from services.persistence.targets import any_target
-from services.persistence.types import UTCDateTime
 
 COUNTED = 100_000
 """Rows behind a page that are counted at most: counting looks at each."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.engine import Session
+from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, oldest, page_of
 from services.persistence.targets import any_target, is_target
 

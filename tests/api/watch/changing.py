@@ -11,7 +11,7 @@ from schemas.ids import kubernetes
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.pod import Pod, PodStatus
 from services.persistence import tables
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet, meta
 
 

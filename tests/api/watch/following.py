@@ -14,7 +14,7 @@ from services.api.app import create_app
 from services.api.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence import tables
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from services.runtime.health import Health
 from tests.waiting import until
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.api.watch import hub as hubs
 from services.api.watch import reader as readers
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet
 from tests.api.watch.changing import Cluster, delete, forget_tombstones, put
 from tests.api.watch.following import Mirror, apply, follow, replica, table

@@ -9,7 +9,7 @@ import httpx
 from schemas.control import Nudge
 from schemas.registry import ROWS_CHANGED
 from schemas.subjects import nudge, service_source
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet
 from tests.api.processes import environment, process
 from tests.api.watch.changing import Cluster, delete, put

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from schemas.ids import SHARDS
 from services.persistence import tables
-from services.persistence.engine import Database
+from services.persistence.database.engine import Database
 from tests.api.watch.changing import Cluster, forget_tombstones
 from tests.api.watch.following import Replica, follow
 

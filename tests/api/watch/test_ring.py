@@ -15,7 +15,7 @@ from services.api.watch import reader as readers
 from services.api.watch.hub import Hub
 from services.api.watch.position import Position
 from services.api.watch.reader import Reader, Wish
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.queries import EVERYTHING, list_changes
 from tests.api.fixtures import Fleet
 from tests.api.watch.changing import Cluster

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import lifecycle
 from services.runtime.errors import UserError
 from services.runtime.lifecycle import RESTARTS, Service

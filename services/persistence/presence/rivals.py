@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from schemas.presence import Heartbeat
-from services.persistence import heartbeats, tables
-from services.persistence.epochs import Ledger
-from services.persistence.heartbeats import StoredHeartbeat
-from services.persistence.liveness import AgentState, ClockReading, agent_state, read_clock
+from services.persistence import tables
+from services.persistence.presence import heartbeats
+from services.persistence.presence.heartbeats import StoredHeartbeat
+from services.persistence.presence.liveness import AgentState, ClockReading, agent_state, read_clock
+from services.persistence.state.epochs import Ledger
 from services.persistence.targets import any_target
 
 STANDBY = "standby"

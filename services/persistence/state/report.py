@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from schemas.frames import Phase
 from schemas.ids import Target
-from services.persistence.epochs import Verdict
+from services.persistence.state.epochs import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

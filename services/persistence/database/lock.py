@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable
 
 
 class ProcessLock:

@@ -15,9 +15,8 @@ from schemas.errors import ContractError
 from schemas.frames import MAX_ITEMS, Frame, Phase, ResourceDigest, Scope
 from schemas.ids import Target
 from schemas.snapshot import ClusterSummary
-from services.persistence import ledgers, parts, presence, rivals, tables
-from services.persistence.changes import Changes
-from services.persistence.dialects import (
+from services.persistence import tables
+from services.persistence.database.dialects import (
     KEYS,
     encode_keys,
     key_is,
@@ -25,9 +24,13 @@ from services.persistence.dialects import (
     keys_table,
     upsert,
 )
-from services.persistence.epochs import Ledger, ReceivedFrame, Verdict, judge, new_ledger, note
-from services.persistence.report import Judged, Report
-from services.persistence.rows import Content, Key, row
+from services.persistence.presence import rivals
+from services.persistence.presence.store import not_collected
+from services.persistence.state import ledgers, parts
+from services.persistence.state.changes import Changes
+from services.persistence.state.epochs import Ledger, ReceivedFrame, Verdict, judge, new_ledger, note
+from services.persistence.state.report import Judged, Report
+from services.persistence.state.rows import Content, Key, row
 from services.persistence.targets import is_target
 
 
@@ -194,7 +197,7 @@ class Transaction:
         if isinstance(frame.summary, ClusterSummary):
             ledger.summary = msgspec.json.encode(frame.summary)
         if ledger.missing:
-            ledger.not_collected = await presence.not_collected(self._connection, ledger.target)
+            ledger.not_collected = await not_collected(self._connection, ledger.target)
 
     # --- rows ----------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from schemas.envelope import Envelope
 from schemas.errors import ContractError
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.dialects import upsert
-from services.persistence.engine import Database
+from services.persistence.database.dialects import upsert
+from services.persistence.database.engine import Database
 from services.persistence.targets import any_target
 
 _MAX_EPOCH = 64

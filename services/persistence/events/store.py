@@ -18,11 +18,12 @@ from sqlmodel import col
 from schemas.errors import ContractError
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import KubernetesEvent
-from services.persistence import confirmations, cursors, revisions, tables
-from services.persistence.confirmations import Mark, SpoolId
-from services.persistence.dialects import upsert
-from services.persistence.engine import Database
-from services.persistence.types import in_utc
+from services.persistence import cursors, revisions, tables
+from services.persistence.database.dialects import upsert
+from services.persistence.database.engine import Database
+from services.persistence.database.types import in_utc
+from services.persistence.events import confirmations
+from services.persistence.events.confirmations import Mark, SpoolId
 from services.runtime.bus.cursor import Cursor
 from services.runtime.failpoints import Point, reach
 
@@ -49,7 +50,7 @@ class Stored(NamedTuple):
     """For each spool of the marks, up to where it is committed without a gap."""
 
 
-async def store(
+async def store_events(
     db: Database, observed: Sequence[ObservedEvent], cursor: Cursor, marks: Sequence[Mark] = ()
 ) -> Stored:
     """Store a batch of one shard, note `marks` and move the cursor past it, in one transaction.

@@ -15,12 +15,13 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
-from services.persistence import cursors, ledgers
-from services.persistence.applying import Transaction
-from services.persistence.engine import Database
-from services.persistence.epochs import ReceivedFrame
-from services.persistence.ledgers import Ledgers
-from services.persistence.report import Report
+from services.persistence import cursors
+from services.persistence.database.engine import Database
+from services.persistence.state import ledgers
+from services.persistence.state.epochs import ReceivedFrame
+from services.persistence.state.ledgers import Ledgers
+from services.persistence.state.report import Report
+from services.persistence.state.transaction import Transaction
 from services.runtime.bus.cursor import Cursor
 from services.runtime.failpoints import Point, reach
 

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from services.persistence.types import JSONValue, UTCDateTime
+from services.persistence.database.types import JSONValue, UTCDateTime
 
 revision = "0001"
 down_revision = None

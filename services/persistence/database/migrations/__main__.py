@@ -1,4 +1,7 @@
-"""`python -m services.persistence.migrations "what changes"` writes the next revision for a check by hand."""
+"""`python -m services.persistence.database.migrations "what changes"` writes the next revision.
+
+It is to be checked by hand.
+"""
 
 import asyncio
 import sys
@@ -7,8 +10,8 @@ from pathlib import Path
 
 from alembic import command
 
-from services.persistence.engine import Database
-from services.persistence.migrate import config, head, upgrade
+from services.persistence.database.engine import Database
+from services.persistence.database.migrate import config, head, upgrade
 
 
 async def main(message: str) -> None:

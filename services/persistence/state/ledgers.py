@@ -11,9 +11,9 @@ from sqlmodel import col
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.dialects import insert_new, upsert
-from services.persistence.engine import Database
-from services.persistence.epochs import Ledger
+from services.persistence.database.dialects import insert_new, upsert
+from services.persistence.database.engine import Database
+from services.persistence.state.epochs import Ledger
 from services.persistence.targets import any_target
 
 _EPOCHS = tables.table_of(tables.Epoch)

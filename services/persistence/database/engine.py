@@ -17,10 +17,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from services.persistence import postgresql, sqlite
-from services.persistence.errors import DatabaseUnavailable, explained
-from services.persistence.postgresql import Limits
-from services.persistence.types import encode_json
+from services.persistence.database import postgresql, sqlite
+from services.persistence.database.errors import DatabaseUnavailable, explained
+from services.persistence.database.postgresql import Limits
+from services.persistence.database.types import encode_json
 
 Session = AsyncSession
 """The type of what `Database.read()` and `write()` give, for those who may not import SQLModel."""
@@ -34,7 +34,7 @@ _POOL_TIMEOUT = 9.0
 class Database:
     """A database: `async with Database(url) as db`, then `db.write()` and `db.read()`.
 
-    Opening it touches nothing; `services.persistence.migrate` makes its tables and checks them.
+    Opening it touches nothing; `services.persistence.database.migrate` makes its tables and checks them.
     """
 
     def __init__(self, url: str, application: str = "", limits: Limits | None = None) -> None:

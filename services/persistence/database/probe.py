@@ -2,9 +2,9 @@
 
 import asyncio
 
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
-from services.persistence.migrate import check_usable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.migrate import check_usable
 
 INTERVAL = 2.0
 """Seconds between two questions, and seconds that an answer may take."""

@@ -12,7 +12,7 @@ from schemas.kubernetes import KINDS
 from schemas.kubernetes.base import CommonMeta, Tally, common_meta, summary
 from schemas.kubernetes.generic import GenericObject
 from schemas.kubernetes.kind import Kind
-from services.persistence.types import in_utc
+from services.persistence.database.types import in_utc
 
 _INT64 = range(-(2**63), 2**63)
 

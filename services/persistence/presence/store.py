@@ -10,12 +10,13 @@ from sqlmodel import col
 
 from schemas.ids import Target
 from schemas.presence import CollectionState, Heartbeat
-from services.persistence import cursors, heartbeats, rivals, tables
-from services.persistence.dialects import key_is, key_parameters, upsert
-from services.persistence.engine import Database
-from services.persistence.heartbeats import StoredCollection
-from services.persistence.liveness import CLOCK, Beat, ClockReading, advance, read_clock
-from services.persistence.rivals import Rival, Standing
+from services.persistence import cursors, tables
+from services.persistence.database.dialects import key_is, key_parameters, upsert
+from services.persistence.database.engine import Database
+from services.persistence.presence import heartbeats, rivals
+from services.persistence.presence.heartbeats import StoredCollection
+from services.persistence.presence.liveness import CLOCK, Beat, ClockReading, advance, read_clock
+from services.persistence.presence.rivals import Rival, Standing
 from services.persistence.targets import is_target
 from services.runtime.bus.cursor import Cursor
 
@@ -37,7 +38,9 @@ class Sign:
     time: datetime
 
 
-async def store(db: Database, signs: Sequence[Sign], beats: Sequence[Beat], cursor: Cursor) -> list[Rival]:
+async def store_signs(
+    db: Database, signs: Sequence[Sign], beats: Sequence[Beat], cursor: Cursor
+) -> list[Rival]:
     """Store a batch and move the cursor past it, in one transaction; the rivals among the senders.
 
     Raises LeaseLost, DatabaseUnavailable.

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from schemas.ids import Target
-from services.persistence.types import Text, UTCDateTime
+from services.persistence.database.types import Text, UTCDateTime
 
 revision = "0002"
 down_revision = "0001"

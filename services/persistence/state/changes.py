@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.persistence import revisions, tables
-from services.persistence.dialects import KEYS, delete, encode_keys, keys_table
-from services.persistence.rows import Key
-from services.persistence.types import UTCDateTime
+from services.persistence.database.dialects import KEYS, delete, encode_keys, keys_table
+from services.persistence.database.types import UTCDateTime
+from services.persistence.state.rows import Key
 
 _RESOURCE = tables.table_of(tables.Resource)
 _TOMBSTONE = tables.table_of(tables.Tombstone)

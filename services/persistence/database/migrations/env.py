@@ -1,4 +1,4 @@
-"""How Alembic runs here: on the connection that `services.persistence.migrate` has opened."""
+"""How Alembic runs here: on the connection that `services.persistence.database.migrate` has opened."""
 
 from alembic import context
 from alembic.migration import MigrationInfo
@@ -8,7 +8,7 @@ from services.runtime import logs
 
 
 def done(ctx: object, step: MigrationInfo, heads: object, run_args: object) -> None:  # noqa: ARG001
-    logs.get_logger("services.persistence.migrations").info("tables upgraded", revision=step.up_revision_id)
+    logs.get_logger("services.persistence.database").info("tables upgraded", revision=step.up_revision_id)
 
 
 context.configure(

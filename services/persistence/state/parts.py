@@ -8,7 +8,7 @@ from schemas.errors import ContractError
 from schemas.frames import Part
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.rows import Key
+from services.persistence.state.rows import Key
 from services.persistence.targets import is_target
 
 MAX_PARTS = 64

@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from services.persistence import liveness
-from services.persistence.engine import Database
-from services.persistence.errors import DatabaseUnavailable
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.presence import liveness
 
 INTERVAL = 2.0
 """Seconds between two looks."""

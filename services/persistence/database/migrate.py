@@ -22,9 +22,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col
 
-from services.persistence.engine import Database
-from services.persistence.errors import RevisionError
-from services.persistence.postgresql import MIGRATION
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import RevisionError
+from services.persistence.database.postgresql import MIGRATION
 from services.persistence.tables import Compatibility, Table
 from services.runtime import logs
 
@@ -39,7 +39,7 @@ _STILL_AT_IT = 5.0
 def config(connection: sa.Connection | None = None) -> Config:
     """Alembic's configuration: the migrations inside this package, on an open connection."""
     made = Config()
-    made.set_main_option("script_location", str(files("services.persistence") / "migrations"))
+    made.set_main_option("script_location", str(files("services.persistence.database") / "migrations"))
     made.set_main_option("path_separator", "os")
     if connection is not None:
         made.attributes["connection"] = connection

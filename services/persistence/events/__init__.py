@@ -1,0 +1,1 @@
+"""Kubernetes Events, and up to where each spool of them is committed."""

@@ -1,0 +1,1 @@
+"""The read model: what a transaction of frames does to the rows."""
