@@ -27,6 +27,11 @@ class Table(SQLModel):
     )
 
 
+def only_on(dialect: str) -> dict[str, str]:
+    """The `info` of a table or an index that only one database has."""
+    return {"only_on": dialect}
+
+
 class Resource(Table, table=True):
     """One object that an agent holds.
 
@@ -55,6 +60,7 @@ class Resource(Table, table=True):
             postgresql_where=sa.text("state >= ''"),
         ),
         sa.Index(None, "shard", "rev"),
+        sa.Index(None, "labels", postgresql_using="gin", info=only_on("postgresql")),
     )
 
     resource: str = Field(primary_key=True)
@@ -89,6 +95,23 @@ class Resource(Table, table=True):
     """What a list shows of it."""
     body: bytes
     """The projection, byte for byte as the agent sent it."""
+
+
+class Label(Table, table=True):
+    """One pair of an object's labels, to find objects by; kept by triggers on `resource`.
+
+    SQLite only; PostgreSQL has an index over the labels themselves.
+    """
+
+    __table_args__ = {"sqlite_with_rowid": False, "info": only_on("sqlite")}
+
+    resource: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
 
 
 class Tombstone(Table, table=True):

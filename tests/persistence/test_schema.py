@@ -27,8 +27,33 @@ async def test_migrations_make_the_indexes_that_are_declared(db: Database) -> No
         index.name: str(sa.schema.CreateIndex(index).compile(dialect=sa.dialects.sqlite.dialect()))
         for table in tables.Table.metadata.tables.values()
         for index in table.indexes
+        if index.info.get("only_on", "sqlite") == "sqlite"
     }
     assert {name: " ".join(text.split()) for name, text in there.items()} == declared
+
+
+@only_on("sqlite")
+async def test_labels_follow_their_objects(db: Database) -> None:
+    """The triggers of `label`: pairs come, change and go with their object, by whichever statement."""
+
+    async def pairs(statement: str) -> set[tuple[str, str]]:
+        async with db.write() as session:
+            connection = await session.connection()
+            await connection.exec_driver_sql(statement)
+            found = await connection.execute(sa.select(tables.table_of(tables.Label).c["key", "value"]))
+            return {(key, value) for key, value in found}
+
+    columns = tables.table_of(tables.Resource).columns
+    values = {column.name: "0" if column.type.python_type is int else "'x'" for column in columns}
+    values["labels"] = """'{"app.kubernetes.io/name": "it''s", "tier": "web"}'"""
+    insert = f"INSERT INTO resource ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+    both = {("app.kubernetes.io/name", "it's"), ("tier", "web")}
+    assert await pairs(insert) == both
+    labels = """labels = '{"tier": "db"}'"""
+    assert await pairs(f"{insert} ON CONFLICT DO UPDATE SET node = 'y', labels = excluded.labels") == both
+    assert await pairs(f"{insert} ON CONFLICT DO UPDATE SET {labels}") == {("tier", "db")}
+    assert await pairs(f"UPDATE resource SET {labels}, rev = 2") == {("tier", "db")}
+    assert await pairs("DELETE FROM resource") == set()
 
 
 async def test_database_without_tables_is_refused(tmp_path: Path) -> None:

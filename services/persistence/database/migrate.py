@@ -145,7 +145,12 @@ async def check_usable(connection: AsyncConnection) -> None:
 
 def differences(connection: sa.Connection) -> list[Any]:
     """What the database lacks of the tables as declared, or has beyond them; empty when they agree."""
-    found: list[Any] = compare_metadata(MigrationContext.configure(connection), Table.metadata)
+
+    def is_here(item: Any, *_: object) -> bool:
+        return bool(item.info.get("only_on", connection.dialect.name) == connection.dialect.name)
+
+    context = MigrationContext.configure(connection, opts={"include_object": is_here})
+    found: list[Any] = compare_metadata(context, Table.metadata)
     return found
 
 

@@ -1,13 +1,16 @@
 """SQLite: one file, one machine, one writer at a time. Readers are never kept waiting."""
 
+import asyncio
+import time
+from sqlite3 import OperationalError
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
 
 _PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -65536",
     "PRAGMA mmap_size = 268435456",
@@ -33,6 +36,7 @@ def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: flo
         if cursor.fetchone() == (0,):
             # Before the first table, or never. It writes, so an open transaction would keep us waiting.
             cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _write_ahead(cursor, busy_timeout)
         for pragma in (*_PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             cursor.execute(pragma)
         cursor.close()
@@ -40,3 +44,17 @@ def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: flo
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _write_ahead(cursor: Any, patience: float) -> None:
+    """Switch a new file to its write-ahead log. Here SQLite waits for nobody, whatever its time-out."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            await_only(asyncio.sleep(0.02))
+        else:
+            return
