@@ -44,13 +44,21 @@ format: $(READY) ## Format the code and repair what ruff can repair
 generate: $(READY) ## Write the generated files anew: schemas, AsyncAPI, OpenAPI, reference, deploy/nats
 	@$(BIN)/python -m services.cli.generate
 
+.PHONY: docs
+docs: $(READY) ## Build the documentation into docs/_build; every warning is an error
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build
+
 .PHONY: bench
 bench: $(READY) ## Measure, beside the reference figures (BENCH="fleet events" for some of them)
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 .PHONY: faults
-faults: $(READY) ## Break everything in turn, for hours (FAULTS="--seeds 1 --short" for two minutes of it)
+faults: $(READY) ## Break everything in turn, for hours (FAULTS="--seeds 1 --short" for three minutes of it)
 	@$(BIN)/python -m tests.faults $(FAULTS)
+
+.PHONY: schemathesis
+schemathesis: $(READY) ## Ask the api whatever its document allows, for ten minutes (SECONDS=3600 for longer)
+	@SCHEMATHESIS_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest tests/api/test_schemathesis.py
 
 .PHONY: cluster
 cluster: $(READY) ## Start a real control plane without Docker, with something of every kind inside

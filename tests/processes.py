@@ -1,4 +1,7 @@
-"""A service as a process of its own: killed, started again, asked how it is."""
+"""A service as a process of its own: killed, started again, asked how it is. Nobody starts it but the test.
+
+`tests.faults.supervised` has one that is started again whenever it ends, as in production.
+"""
 
 import asyncio
 import os

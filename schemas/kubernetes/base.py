@@ -31,6 +31,8 @@ class OwnerReference(KubeStruct):
     name: str = ""
     uid: str = ""
     controller: bool | None = None
+    api_version: str = ""
+    """Empty where the agent is too old to say."""
 
 
 class BareMeta(KubeStruct):
@@ -47,6 +49,12 @@ class BareMeta(KubeStruct):
     owner_references: list[OwnerReference] | None = None
     finalizers: list[str] | None = None
 
+    @property
+    def owner(self) -> OwnerReference | None:
+        """The managing controller (`controller: true`), else the first owner."""
+        owners = self.owner_references or []
+        return next((owner for owner in owners if owner.controller), owners[0] if owners else None)
+
 
 class ObjectMeta(BareMeta):
     """metav1.ObjectMeta without managedFields and generateName."""
@@ -56,12 +64,6 @@ class ObjectMeta(BareMeta):
     def __post_init__(self) -> None:
         if self.annotations:
             self.annotations = redact_annotations(self.annotations)
-
-    @property
-    def owner(self) -> OwnerReference | None:
-        """The managing controller (`controller: true`), else the first owner."""
-        owners = self.owner_references or []
-        return next((owner for owner in owners if owner.controller), owners[0] if owners else None)
 
 
 class Condition(KubeStruct):

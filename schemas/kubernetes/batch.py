@@ -16,7 +16,7 @@ from schemas.kubernetes.base import (
     condition_status,
 )
 from schemas.kubernetes.container import PodTemplate
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import NAME, NAMESPACE, Kind, selectable
 from schemas.kubernetes.workload import selector_column, template_columns
 
 
@@ -141,5 +141,11 @@ class CronJob(KubeObject):
         }
 
 
-JOB = Kind(resource="jobs", kind="Job", model=Job, group="batch")
+JOB = Kind(
+    resource="jobs",
+    kind="Job",
+    model=Job,
+    group="batch",
+    selectable=(NAME, NAMESPACE, selectable("status.successful", "status.succeeded", absent="0")),
+)
 CRON_JOB = Kind(resource="cronjobs", kind="CronJob", model=CronJob, group="batch")

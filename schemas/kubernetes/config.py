@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, field
 
 from schemas.kubernetes.base import BareMeta, KubeObject, KubeStruct, ObjectMeta
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import NAME, NAMESPACE, Kind, selectable
 
 
 class ConfigMap(KubeObject):
@@ -132,4 +132,10 @@ class SecretTable:
 
 
 CONFIG_MAP = Kind(resource="configmaps", kind="ConfigMap", model=ConfigMap)
-SECRET = Kind(resource="secrets", kind="Secret", model=Secret, as_table=True)
+SECRET = Kind(
+    resource="secrets",
+    kind="Secret",
+    model=Secret,
+    as_table=True,
+    selectable=(NAME, NAMESPACE, selectable("type")),
+)

@@ -170,6 +170,10 @@ class StorageSource(KubeStruct):
     read_only: bool = False
 
 
+class EphemeralSource(KubeStruct):
+    """core/v1 EphemeralVolumeSource: that the pod has a claim of its own, `<pod>-<volume>`."""
+
+
 class Volume(KubeStruct):
     """core/v1 Volume: the sources that name another object, and the usual others."""
 
@@ -178,6 +182,7 @@ class Volume(KubeStruct):
     config_map: NamedSource | None = None
     secret: NamedSource | None = None
     projected: ProjectedSource | None = None
+    ephemeral: EphemeralSource | None = None
     empty_dir: EmptyDirSource | None = None
     host_path: StorageSource | None = None
     nfs: StorageSource | None = None
@@ -200,6 +205,10 @@ class PodReadinessGate(KubeStruct):
     condition_type: str = ""
 
 
+DEFAULT_SCHEDULER = "default-scheduler"
+"""What the API server writes into a pod that names none."""
+
+
 class PodSpec(KubeStruct):
     """core/v1 PodSpec"""
 
@@ -209,6 +218,7 @@ class PodSpec(KubeStruct):
     priority_class_name: str = ""
     runtime_class_name: str = ""
     restart_policy: str = ""
+    scheduler_name: str = DEFAULT_SCHEDULER
     host_network: bool = False
     node_selector: dict[str, str] | None = None
     containers: list[Container] | None = None
@@ -218,6 +228,10 @@ class PodSpec(KubeStruct):
     volumes: list[Volume] | None = None
     tolerations: list[Toleration] | None = None
     readiness_gates: list[PodReadinessGate] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler_name == DEFAULT_SCHEDULER:
+            self.scheduler_name = DEFAULT_SCHEDULER  # a default is left out when it is the same object
 
 
 class PodTemplate(KubeStruct):

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import field
 
 from schemas.kubernetes.base import KubeObject, KubeStruct, ObjectReference, Tally
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import NAME, NAMESPACE, Kind, selectable
 from schemas.kubernetes.redaction import redact_text
 
 
@@ -98,4 +98,23 @@ class KubernetesEvent(KubeObject):
         }
 
 
-EVENT = Kind(resource="events", kind="Event", model=KubernetesEvent)
+EVENT = Kind(
+    resource="events",
+    kind="Event",
+    model=KubernetesEvent,
+    selectable=(
+        NAME,
+        NAMESPACE,
+        selectable("involvedObject.kind"),
+        selectable("involvedObject.namespace"),
+        selectable("involvedObject.name"),
+        selectable("involvedObject.uid"),
+        selectable("involvedObject.apiVersion"),
+        selectable("involvedObject.fieldPath"),
+        selectable("reason"),
+        selectable("reportingComponent"),
+        selectable("source", "source.component", "reportingComponent"),
+        selectable("type"),
+    ),
+)
+"""Its API server also selects by `involvedObject.resourceVersion`, which is not kept."""

@@ -7,6 +7,26 @@ from msgspec import Raw
 from schemas.kubernetes.base import KubeObject
 
 
+@dataclass(frozen=True, slots=True)
+class Selectable:
+    """A field that objects can be selected by (`fieldSelector`), and where the projection has it."""
+
+    field: str
+    at: tuple[str, ...]
+    """Paths in the projection, `status.podIPs.0.ip`; the first that is there and not empty counts."""
+    absent: str = ""
+    """What it is where none of them is; `true` and `false` are the values of a boolean."""
+
+
+def selectable(field: str, *at: str, absent: str = "") -> Selectable:
+    """A Selectable, at the path that the field itself is unless others are given."""
+    return Selectable(field, at or (field,), absent)
+
+
+NAME = selectable("metadata.name")
+NAMESPACE = selectable("metadata.namespace")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """One resource of the Kubernetes API and its projection.
@@ -23,6 +43,8 @@ class Kind:
     namespaced: bool = True
     as_table: bool = False
     """Read in the Table form, so that values never reach us (Secrets)."""
+    selectable: tuple[Selectable, ...] = (NAME, NAMESPACE)
+    """As its API server selects; what it calls by another name, too."""
 
     @property
     def plural(self) -> str:

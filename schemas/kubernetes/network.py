@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import field
 
 from schemas.kubernetes.base import Condition, KubeObject, KubeStruct, ObjectReference, format_labels
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import NAME, NAMESPACE, Kind, selectable
 
 
 class LoadBalancerIngress(KubeStruct):
@@ -184,5 +184,10 @@ class Ingress(KubeObject):
         }
 
 
-SERVICE = Kind(resource="services", kind="Service", model=Service)
+SERVICE = Kind(
+    resource="services",
+    kind="Service",
+    model=Service,
+    selectable=(NAME, NAMESPACE, selectable("spec.clusterIP"), selectable("spec.type")),
+)
 INGRESS = Kind(resource="ingresses", kind="Ingress", model=Ingress, group="networking.k8s.io")

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import field
 
 from schemas.kubernetes.base import Condition, KubeObject, KubeStruct, Tally, condition_status
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import NAME, Kind, selectable
 
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ROLE = "kubernetes.io/role"
@@ -116,5 +116,17 @@ class Namespace(KubeObject):
         return {"status": self.status.phase}
 
 
-NODE = Kind(resource="nodes", kind="Node", model=Node, namespaced=False)
-NAMESPACE = Kind(resource="namespaces", kind="Namespace", model=Namespace, namespaced=False)
+NODE = Kind(
+    resource="nodes",
+    kind="Node",
+    model=Node,
+    namespaced=False,
+    selectable=(NAME, selectable("spec.unschedulable", absent="false")),
+)
+NAMESPACE = Kind(
+    resource="namespaces",
+    kind="Namespace",
+    model=Namespace,
+    namespaced=False,
+    selectable=(NAME, selectable("status.phase")),
+)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from msgspec import field
 
 from schemas.kubernetes.base import Condition, KubeObject, KubeStruct, Tally, condition_status
-from schemas.kubernetes.container import PodSpec
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.container import DEFAULT_SCHEDULER, PodSpec
+from schemas.kubernetes.kind import NAME, NAMESPACE, Kind, Selectable, selectable
 from schemas.kubernetes.redaction import redact_text
 
 
@@ -200,4 +200,22 @@ def _terminated_reason(state: ContainerStateTerminated) -> str:
     return state.reason or (f"Signal:{state.signal}" if state.signal else f"ExitCode:{state.exit_code}")
 
 
-POD = Kind(resource="pods", kind="Pod", model=Pod)
+POD = Kind(
+    resource="pods",
+    kind="Pod",
+    model=Pod,
+    selectable=(
+        NAME,
+        NAMESPACE,
+        selectable("spec.nodeName"),
+        selectable("spec.host", "spec.nodeName"),
+        selectable("spec.restartPolicy"),
+        selectable("spec.schedulerName", absent=DEFAULT_SCHEDULER),
+        selectable("spec.serviceAccountName"),
+        selectable("spec.hostNetwork", absent="false"),
+        selectable("status.phase"),
+        selectable("status.podIP", "status.podIPs.0.ip"),
+        Selectable("status.podIPs", at=()),  # accepted by the API server, which never has a value for it
+        selectable("status.nominatedNodeName"),
+    ),
+)

@@ -1,13 +1,18 @@
 """What surrounds every request, whether a route is found or not: one access line, the metrics, HEAD."""
 
+import re
 import time
+from urllib.parse import unquote
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
+from services.api.limits import Broken
 from services.api.problems import with_head
-from services.api.watch.stream import MEDIA_TYPE, asked_for_head
+from services.api.streaming import asked_for_head
+from services.api.watch.stream import MEDIA_TYPE
+from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import logs
 
 _log = logs.get_logger(__name__)
@@ -21,7 +26,10 @@ DURATION = Histogram(
 )
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_ABSOLUTE = re.compile("https?://[^/]*", re.IGNORECASE)
 _STREAM = MEDIA_TYPE.encode()
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""A name with markup in it stays JSON, whatever a browser thinks it looks like."""
 _CLIENT_GONE = 499
 """The status in log and metrics when nobody was left to answer; nginx's number for it."""
 
@@ -36,6 +44,7 @@ class Access:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        scope = _in_origin_form(scope)
         started = time.perf_counter()
         method, path = scope["method"], _raw_path(scope)
         # HEAD is GET without the content (RFC 9110, 9.3.2); answering it here keeps it true for every route.
@@ -47,13 +56,28 @@ class Access:
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 endless = any(value.startswith(_STREAM) for _, value in message["headers"])
-                message = {**message, "headers": [_allow_head(header) for header in message["headers"]]}
+                headers = [*(_allow_head(header) for header in message["headers"]), _NO_SNIFFING]
+                message = {**message, "headers": headers}
             elif message["type"] == "http.response.body" and method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
 
         try:
             await self._app(inner, receive, observe)
+        except Exception as error:
+            if status == _CLIENT_GONE:
+                raise
+            # Litestar has wrapped what came after the beginning. The server closes the connection of an
+            # answer that was not completed, and the reader sees that it was not.
+            cause = error if isinstance(error, Broken) else error.__cause__ or error
+            known = isinstance(cause, Broken | DatabaseUnavailable)
+            _log.warning(
+                "answer broken off",
+                method=method,
+                path=path,
+                reason=str(cause) or type(cause).__name__,
+                exc_info=None if known else cause,
+            )
         finally:
             seconds = time.perf_counter() - started
             route = inner.get("path_template") or "(none)"
@@ -61,6 +85,14 @@ class Access:
             if not endless:  # how long a reader stays says nothing of how fast we answer
                 DURATION.labels(route).observe(seconds)
             _log.info("request", method=method, path=path, status=status, seconds=round(seconds, 6))
+
+
+def _in_origin_form(scope: HTTPScope) -> HTTPScope:
+    """A server has to take `GET http://host/path` as well (RFC 9112, 3.2.2); uvicorn leaves it as it is."""
+    if not _ABSOLUTE.match(scope["path"]):
+        return scope
+    raw_path = _ABSOLUTE.sub("", _raw_path(scope)) or "/"
+    return {**scope, "path": unquote(raw_path), "raw_path": raw_path.encode()}
 
 
 def _raw_path(scope: HTTPScope) -> str:

@@ -1,31 +1,30 @@
 """Composition of the api: what answers HTTP, and what keeps the dead letters."""
 
-import json
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 from litestar import Litestar, Router
-from litestar.config.cors import CORSConfig
 from litestar.di import Provide
-from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import License, Server
-from litestar.types import ASGIApp, Method
+from litestar.types import ASGIApp
 
 from schemas import topology
 from schemas.subjects import ALL_NUDGES
-from services.api import problems
+from services.api import document, problems
 from services.api.access import Access
+from services.api.compression import Compression
 from services.api.consumers.dead_letters import DeadLetterKeeper
 from services.api.controllers.agents import AgentController
 from services.api.controllers.dead_letters import DeadLetterController
 from services.api.controllers.events import EventController
+from services.api.controllers.fleet import FleetController
 from services.api.controllers.health import HealthController
+from services.api.controllers.related import RelatedController
 from services.api.controllers.resources import ResourceController
+from services.api.controllers.snapshot import SnapshotController
 from services.api.controllers.watch import WatchController
+from services.api.cors import Cors
 from services.api.guards import check_request
+from services.api.limits import DEFAULTS, Limiter, Limits, Seats
 from services.api.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
@@ -38,19 +37,8 @@ from services.runtime.bus.client import connect
 from services.runtime.health import Health
 from services.runtime.lifecycle import Service
 from services.runtime.listen import Listen, free_listen
-from services.runtime.version import VERSION
 
 _log = logs.get_logger(__name__)
-
-OPENAPI_FILE = "docs/reference/openapi.json"
-_DESCRIPTION = """\
-What a fleet of clusters looks like, from the control plane's database.
-
-Every answer says `as_of`: the broker's time of the last message that went into it. What is not collected,
-and why, is part of each answer. Errors are RFC 9457 problems with a `next` step. A list is continued with
-the `continue` of the page before; a row that changes meanwhile is shown as it is when its page is read.
-`/api/v1/watch` tells what changes, from the `position` of a list on.
-"""
 
 
 async def run(settings: ApiSettings) -> None:
@@ -61,7 +49,7 @@ async def run(settings: ApiSettings) -> None:
     instance = settings.instance or f"{socket.gethostname()}:{port}"
     with listener:
         async with (
-            Database(settings.database_url, "api") as database,
+            Database(settings.database_url, "api", query_timeout=settings.query_timeout) as database,
             connect(settings, topology.API.name, name=f"api@{instance}", wait=True) as bus,
             Service("api") as service,
         ):
@@ -78,8 +66,9 @@ async def run(settings: ApiSettings) -> None:
             service.supervise("changes", hub.run)
             clock = ClockWatch(database)
             service.supervise("clock", clock.run)
-            app = create_app(database, health, hub, settings.cors_origins, clock)
-            service.supervise("http", lambda: serve(app, listener, hub.close))
+            limits = settings.limits
+            app = create_app(database, health, hub, settings.cors_origins, clock, limits)
+            service.supervise("http", lambda: serve(app, listener, hub.close, limits))
             _log.info("serving", address=f"http://{Listen(host, port)}", instance=instance)
             await service.wait()
 
@@ -90,24 +79,29 @@ def create_app(
     hub: Hub,
     cors_origins: Sequence[str] = (),
     clock: ClockWatch | None = None,
+    limits: Limits = DEFAULTS,
 ) -> ASGIApp:
     """The whole HTTP side on an open database, as tests use it too."""
-    return Access(_litestar(database, health, hub, cors_origins, clock))
+    litestar = _litestar(database, health, hub, clock, Seats(limits.snapshots))
+    return Access(Cors(Limiter(Compression(litestar), limits), cors_origins))
 
 
 def _litestar(
     database: Database | None,
     health: Health | None,
     hub: Hub | None,
-    cors_origins: Sequence[str] = (),
     clock: ClockWatch | None = None,
+    snapshots: Seats | None = None,
 ) -> Litestar:
     """Without a database it describes itself, but answers nothing."""
     api = Router(
         "/api/v1",
         route_handlers=[
             AgentController,
+            SnapshotController,
             ResourceController,
+            RelatedController,
+            FleetController,
             EventController,
             WatchController,
             DeadLetterController,
@@ -120,36 +114,15 @@ def _litestar(
             "health": Provide(lambda: health, sync_to_thread=False),
             "hub": Provide(lambda: hub, sync_to_thread=False),
             "clock": Provide(lambda: clock, sync_to_thread=False),
+            "snapshots": Provide(lambda: snapshots, sync_to_thread=False),
         },
         before_request=check_request,
         exception_handlers=problems.HANDLERS,
-        cors_config=CORSConfig(allow_origins=[*cors_origins], allow_methods=["GET"])
-        if cors_origins
-        else None,
-        openapi_config=OpenAPIConfig(
-            title="AtlHyper",
-            version=VERSION,
-            description=_DESCRIPTION,
-            license=License(name="Apache-2.0", identifier="Apache-2.0"),
-            servers=[Server(url="/")],
-            path="/schema",
-            render_plugins=[JsonRenderPlugin()],
-            use_handler_docstrings=True,
-            operation_id_creator=_operation_id,
-        ),
+        openapi_config=document.config(),
         logging_config=None,
     )
 
 
-def _operation_id(handler: HTTPRouteHandler, _method: Method, path: list[Any]) -> str:
-    """The handler's name; its short form under `/clusters` has the same with `_of_cluster`."""
-    suffix = "_of_cluster" if len(handler.paths) > 1 and "clusters" in path else ""
-    return f"{handler.handler_name}{suffix}"
-
-
 def openapi_file() -> dict[str, str]:
     """The generated OpenAPI document, by its path in the repository; needs no database."""
-    schema = _litestar(None, None, None).openapi_schema.to_schema()
-    # Litestar keeps a handler's paths in a set, whose order changes from run to run.
-    schema["paths"] = dict(sorted(schema["paths"].items()))
-    return {OPENAPI_FILE: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"}
+    return document.file_of(_litestar(None, None, None))

@@ -7,11 +7,13 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from msgspec import Struct, to_builtins
 
+from schemas.kubernetes import KINDS
 from schemas.snapshot import ClusterSummary, Workloads
-from services.api import models
+from services.api import fleet_models, models
 
 _TIME = datetime(2026, 11, 21, 8, tzinfo=UTC)
 _POSITION = "v1." + "-".join(["0"] * 11 + ["2fa"] + ["0"] * 4)
+_ETAG = 'W/"9d1c0e5f7a3b2c4d6e8f0a1b"'
 _TOKEN = "WyIzYTRiMDJkMzA1ZDlhMDE4Iiwic2hvcCIsIndlYi0wIl0"  # noqa: S105 - where a page ends, no secret
 
 _PODS = models.CollectionStatus(
@@ -72,6 +74,29 @@ RESOURCES = {
     "position": _POSITION,
     "collection": to_builtins(_PODS),
 }
+_LOST = fleet_models.ClusterCollection(
+    cluster="prod-us", agent="lost", state="synced", reason="its agent is lost", as_of=_TIME
+)
+FLEET = {
+    "items": [_ROW],
+    "continue": _TOKEN,
+    "remaining": 99999,
+    "as_of": "2026-11-21T08:00:00Z",
+    "position": _POSITION,
+    "collections": [to_builtins(_LOST)],
+    "incomplete": 1,
+}
+SUMMARY = fleet_models.Summary(
+    items=[
+        fleet_models.Group(count=4998, desired=5100, ready=5100, cluster="prod-eu", state="Running"),
+        fleet_models.Group(count=2, desired=2, ready=0, cluster="prod-eu", state="CrashLoopBackOff"),
+    ],
+    remaining=0,
+    as_of=_TIME,
+    position=_POSITION,
+    collections=[_LOST],
+    incomplete=1,
+)
 OBJECT = _ROW | {
     "object": {"metadata": {"name": "web-0", "namespace": "shop"}, "status": {"phase": "Running"}},
     "updated_at": "2026-11-21T07:57:03Z",
@@ -93,10 +118,32 @@ _EVENT = models.Event(
     component="kubelet",
     host="node-1",
 )
-EVENTS = models.EventList(items=[_EVENT], continue_=_TOKEN, remaining=321, as_of=_TIME, position=_POSITION)
+EVENTS = fleet_models.EventList(
+    items=[_EVENT],
+    continue_=_TOKEN,
+    remaining=321,
+    as_of=_TIME,
+    position=_POSITION,
+    collections=[],
+    incomplete=0,
+)
 EVENT = to_builtins(_EVENT) | {
     "object": {"metadata": {"name": "web-0.17c2f1", "namespace": "shop"}, "reason": "BackOff", "count": 4},
     "as_of": "2026-11-21T08:00:00Z",
+}
+
+SNAPSHOT: dict[str, Any] = {
+    "cluster_id": "prod-eu",
+    "version": AGENT.version,
+    "fetched_at": "2026-11-21T08:00:00Z",
+    "as_of": "2026-11-21T08:00:00Z",
+    "position": _POSITION,
+    "collection": to_builtins(AGENT.collection),
+    "summary": to_builtins(AGENT.summary),
+    **{resource: [] for resource in KINDS},
+    "pods": [OBJECT["object"]],
+    "events": [EVENT["object"]],
+    "generic": {"certificates.cert-manager.io": [{"metadata": {"name": "web", "namespace": "shop"}}]},
 }
 
 _DEAD_LETTER = models.DeadLetter(
@@ -127,10 +174,49 @@ WATCH: dict[str, Any] = {
 """The data of each kind of message."""
 
 
+PARAMETERS: dict[str, Any] = {
+    "id": "prod-eu",
+    "kind": "kubernetes",
+    "cluster": "prod-eu",
+    "resource": "pods",
+    "namespace": "shop",
+    "name": "web-0",
+    "uid": _EVENT.uid,
+    "limit": 500,
+    "continue": _TOKEN,
+    "view": "full",
+    "type": "Warning",
+    "reason": "BackOff",
+    "since": "2026-11-21T07:00:00Z",
+    "until": "2026-11-21T08:00:00Z",
+    "q": "back-off",
+    "labelSelector": "app=web,tier in (front,back),!canary",
+    "fieldSelector": "metadata.namespace=shop,metadata.name!=web-0",
+    "owner": "Deployment/web",
+    "node": "node-1",
+    "sort": "-name",
+    "initial": True,
+    "Last-Event-ID": _POSITION,
+    "lastEventId": _POSITION,
+    "If-None-Match": _ETAG,
+    "verbose": "",
+}
+"""An example of each parameter, by its name; one that means something else elsewhere has its own there."""
+
+
 def answer(shape: type[Struct], description: str, example: Any) -> dict[int, ResponseSpec]:
     """What OpenAPI says of an operation's 200."""
     examples = [Example(value=to_builtins(example, builtin_types=()))]
     return {200: ResponseSpec(shape, description=description, generate_examples=False, examples=examples)}
+
+
+def text(description: str, example: str, media_type: str = "text/plain") -> dict[int, ResponseSpec]:
+    """What OpenAPI says of an operation's 200 that is text."""
+    examples = [Example(value=example)]
+    spec = ResponseSpec(
+        str, description=description, media_type=media_type, generate_examples=False, examples=examples
+    )
+    return {200: spec}
 
 
 def stream(shape: Any, description: str, data: dict[str, Any]) -> dict[int, ResponseSpec]:

@@ -16,11 +16,12 @@ from litestar.exceptions import (
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import ParameterKwarg
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, Send
 from msgspec import Meta, Struct, to_builtins
+from msgspec.json import encode
 
 from schemas.ids import uuid7
-from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.errors import DatabaseUnavailable, QueryTimeout
 from services.persistence.queries import BadContinue
 from services.runtime import logs
 
@@ -60,6 +61,13 @@ class Kind:
     detail: str
     next: str
     errors: tuple[InvalidParameter, ...] = ()
+    retry_after: int = 0
+    """Seconds after which it may be otherwise, for the header `Retry-After`; 0 for none."""
+
+    @property
+    def component(self) -> str:
+        """Its name among the components of the OpenAPI document."""
+        return "".join(word.capitalize() for word in self.name.split("-"))
 
     def problem(self, instance: str) -> Problem:
         """The example as a problem."""
@@ -124,12 +132,86 @@ METHOD_NOT_ALLOWED = Kind(
     "DELETE is not allowed here",
     "use one of GET, HEAD, OPTIONS",
 )
+NOT_ACCEPTABLE = Kind(
+    "not-acceptable",
+    HTTPStatus.NOT_ACCEPTABLE,
+    "Not acceptable",
+    "the answer is application/json, and the request accepts text/html only",
+    "leave the header Accept out, or let it name application/json",
+)
+REQUEST_TIMEOUT = Kind(
+    "request-timeout",
+    HTTPStatus.REQUEST_TIMEOUT,
+    "Request too slow",
+    "the request was not there within 10s",
+    "send it at once; a slow link needs a smaller one",
+)
+CONTENT_TOO_LARGE = Kind(
+    "content-too-large",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "Content too large",
+    "the content has more than 1048576 bytes",
+    "send less; API_MAX_BODY sets how much may be sent",
+)
+URI_TOO_LONG = Kind(
+    "uri-too-long",
+    HTTPStatus.REQUEST_URI_TOO_LONG,
+    "Address too long",
+    "path and query have more than 16384 bytes",
+    "ask for less at once, such as fewer clusters; API_MAX_URL sets how long it may be",
+)
+UNSUPPORTED_MEDIA_TYPE = Kind(
+    "unsupported-media-type",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "Content of a kind that is not taken",
+    "GET takes no content",
+    "leave the content out; filters are parameters of the query",
+)
+HEADERS_TOO_LARGE = Kind(
+    "headers-too-large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "Headers too large",
+    "the headers have more than 65536 bytes",
+    "send fewer headers, such as cookies; API_MAX_HEADERS sets how many bytes they may have",
+)
 UNAVAILABLE = Kind(
     "database-unavailable",
     HTTPStatus.SERVICE_UNAVAILABLE,
     "Database unavailable",
     "the database did not answer",
     "try again in a few seconds; /readyz?verbose says what the api is waiting for",
+    retry_after=5,
+)
+OVERLOADED = Kind(
+    "too-many-requests",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many requests at a time",
+    "100 requests are being answered already",
+    "try again in a second, or another replica; API_MAX_REQUESTS sets how many there may be",
+    retry_after=1,
+)
+TOO_MANY_SNAPSHOTS = Kind(
+    "too-many-snapshots",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many snapshots at a time",
+    "2 snapshots are being sent already",
+    "try again in a few seconds; API_MAX_SNAPSHOTS sets how many there may be, and lists come in pages",
+    retry_after=5,
+)
+TOO_SLOW = Kind(
+    "too-slow",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "No answer in time",
+    "the answer had not begun after 120s",
+    "ask for less at once; API_ANSWER_TIMEOUT sets how long an answer may take",
+    retry_after=5,
+)
+QUERY_TIMEOUT = Kind(
+    "query-timeout",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Query too slow",
+    "the database had no answer after 10s",
+    "narrow it: fewer clusters, a namespace, no q and no sort; API_QUERY_TIMEOUT sets how long it may take",
 )
 TOO_MANY_READERS = Kind(
     "too-many-readers",
@@ -137,6 +219,7 @@ TOO_MANY_READERS = Kind(
     "Too many readers",
     "500 readers follow the changes already",
     "try again in a few seconds, or another replica; API_WATCH_READERS sets how many there may be",
+    retry_after=5,
 )
 NOT_READY = Kind(
     "not-ready",
@@ -144,6 +227,7 @@ NOT_READY = Kind(
     "Not ready",
     "bus: no connection: connection refused",
     "it becomes ready by itself once what it waits for is back; `atlhyper doctor` looks for causes",
+    retry_after=5,
 )
 INTERNAL = Kind(
     "internal-error",
@@ -152,6 +236,20 @@ INTERNAL = Kind(
     "the request failed for a reason of the api's own; its log has it under 019a9b5e-…",
     "try again; if it stays, report it with the log line of that reference",
 )
+
+
+ANYWHERE = (
+    METHOD_NOT_ALLOWED,
+    NOT_ACCEPTABLE,
+    REQUEST_TIMEOUT,
+    CONTENT_TOO_LARGE,
+    URI_TOO_LONG,
+    UNSUPPORTED_MEDIA_TYPE,
+    HEADERS_TOO_LARGE,
+)
+"""What every path may answer before its handler is asked, each under a status of its own."""
+
+_OF_FRAMEWORK: dict[int, Kind] = {kind.status: kind for kind in ANYWHERE}
 
 
 @dataclass
@@ -176,19 +274,46 @@ def invalid(parameter: str, message: str, next: str) -> ProblemError:
 # --- how they are answered ---------------------------------------------------------------------------
 
 
-def _answer(
-    request: Request[Any, Any, Any], error: ProblemError, headers: Mapping[str, str] | None = None
-) -> Response[Problem]:
+def told(error: ProblemError, instance: str) -> tuple[dict[str, str], bytes]:
+    """Headers and content of an answer that is a problem."""
     problem = Problem(
         type=f"urn:atlhyper:problem:{error.kind.name}",
         title=error.kind.title,
         status=error.kind.status,
         detail=error.detail,
-        instance=_path(request),
+        instance=instance,
         next=error.next,
         errors=error.errors,
     )
-    return Response(problem, status_code=error.kind.status, media_type=MEDIA_TYPE, headers=headers)
+    content = encode(problem)
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(content))}
+    if error.kind.retry_after:
+        headers["retry-after"] = str(error.kind.retry_after)
+    return headers, content
+
+
+async def respond(send: Send, error: ProblemError, instance: str, *, close: bool = False) -> None:
+    """Answer where no handler has been found yet; with `close` the connection ends with it."""
+    headers, content = told(error, instance)
+    if close:
+        headers["connection"] = "close"
+    await send(
+        {
+            "type": "http.response.start",
+            "status": error.kind.status,
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def _answer(
+    request: Request[Any, Any, Any], error: ProblemError, more: Mapping[str, str] | None = None
+) -> Response[bytes]:
+    headers, content = told(error, _path(request))
+    return Response(
+        content, status_code=error.kind.status, media_type=MEDIA_TYPE, headers={**headers, **(more or {})}
+    )
 
 
 def _path(request: Request[Any, Any, Any]) -> str:
@@ -196,11 +321,11 @@ def _path(request: Request[Any, Any, Any]) -> str:
     return request.scope["path"]
 
 
-def _on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[Problem]:
-    return _answer(request, error, {"retry-after": "5"} if error.kind is TOO_MANY_READERS else None)
+def _on_problem(request: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
+    return _answer(request, error)
 
 
-def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: routing, methods, parameters."""
     if isinstance(error, NotFoundException):
         kind = UNKNOWN_PATH
@@ -215,7 +340,8 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
         detail = "; ".join(f"{e.parameter}: {e.message}" for e in errors)
         return _answer(request, ProblemError(INVALID_PARAMETER, detail, INVALID_PARAMETER.next, errors))
     if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _answer(request, ProblemError(INVALID_REQUEST, error.detail, INVALID_REQUEST.next))
+        kind = _OF_FRAMEWORK.get(error.status_code, INVALID_REQUEST)
+        return _answer(request, ProblemError(kind, error.detail, kind.next))
     return _on_exception(request, error)
 
 
@@ -231,20 +357,22 @@ def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -
     return InvalidParameter(parameter=name or key, message=message)
 
 
-def _on_bad_continue(request: Request[Any, Any, Any], error: BadContinue) -> Response[Problem]:
+def _on_bad_continue(request: Request[Any, Any, Any], error: BadContinue) -> Response[bytes]:
     next_step = "start again without it, and keep the other parameters the same from page to page"
     return _answer(request, invalid("continue", str(error), next_step))
 
 
-def _on_database_unavailable(
-    request: Request[Any, Any, Any], error: DatabaseUnavailable
-) -> Response[Problem]:
+def _on_database_unavailable(request: Request[Any, Any, Any], error: DatabaseUnavailable) -> Response[bytes]:
     _log.warning("database unavailable", path=_path(request), reason=str(error))
     problem = ProblemError(UNAVAILABLE, error.message, error.next_step or UNAVAILABLE.next)
-    return _answer(request, problem, {"retry-after": "5"})
+    return _answer(request, problem)
 
 
-def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def _on_query_timeout(request: Request[Any, Any, Any], error: QueryTimeout) -> Response[bytes]:
+    return _answer(request, ProblemError(QUERY_TIMEOUT, error.message, QUERY_TIMEOUT.next))
+
+
+def _on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Anything unforeseen. Its text may hold what is not the reader's, so the log gets it, not the body."""
     reference = uuid7()
     _log.error("request failed", reference=reference, path=_path(request), exc_info=error)
@@ -257,6 +385,7 @@ HANDLERS: ExceptionHandlersMap = {
     HTTPException: _on_http_exception,
     BadContinue: _on_bad_continue,
     DatabaseUnavailable: _on_database_unavailable,
+    QueryTimeout: _on_query_timeout,
     Exception: _on_exception,
 }
 
@@ -270,10 +399,26 @@ def with_head(allow: str) -> str:
 # --- how they are documented -------------------------------------------------------------------------
 
 
+def response(*kinds: Kind) -> dict[str, Any]:
+    """The response object of OpenAPI for problems with one status."""
+    return {
+        "description": " or ".join(kind.title for kind in kinds),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {
+                    kind.name: {"summary": kind.title, "value": to_builtins(kind.problem("/api/v1/…"))}
+                    for kind in kinds
+                },
+            }
+        },
+    }
+
+
 def responses(*kinds: Kind) -> dict[int, ResponseSpec]:
     """The problems of one operation, for OpenAPI; bad parameters and our own failures are everywhere."""
     by_status: dict[int, list[Kind]] = {}
-    for kind in (INVALID_PARAMETER, *kinds, INTERNAL, UNAVAILABLE):
+    for kind in (INVALID_PARAMETER, INVALID_REQUEST, *kinds, INTERNAL, UNAVAILABLE, OVERLOADED, TOO_SLOW):
         by_status.setdefault(kind.status, []).append(kind)
     return {
         status: ResponseSpec(

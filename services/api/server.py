@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 from litestar.types import ASGIApp
 
+from services.api.limits import DEFAULTS, Limits
+from services.api.protocol import Protocol
 from services.runtime.errors import UserError
 from services.runtime.listen import Listen
 
@@ -46,7 +48,12 @@ def bind(address: str, name: str) -> socket.socket:
     return listener
 
 
-async def serve(app: ASGIApp, listener: socket.socket, ending: Callable[[], None] | None = None) -> None:
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    ending: Callable[[], None] | None = None,
+    limits: Limits = DEFAULTS,
+) -> None:
     """Answer requests until cancelled; then those under way have `GRACE` seconds.
 
     `ending` is called first then: streams end by it, since uvicorn would wait for them.
@@ -55,6 +62,9 @@ async def serve(app: ASGIApp, listener: socket.socket, ending: Callable[[], None
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
+        http=Protocol,
+        ws="none",
+        h11_max_incomplete_event_size=limits.headers,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from services.cli import render
+from services.cli import completion, options, render
 from services.cli.client import Client
 from services.cli.context import resolve
 from services.cli.render import Output
@@ -16,19 +16,22 @@ _WELL = frozenset({"synced", "listing", "off"})
 
 
 @click.command()
-@click.argument("id", required=False)
-@click.option("-o", "--output", type=click.Choice(render.OUTPUTS), default="table", show_default=True)
-def agents(id: str | None, output: str) -> None:
+@click.argument("id", required=False, shell_complete=completion.clusters)
+@options.output
+@options.context
+def agents(id: str | None, output: str, context: str | None) -> None:
     """Show the agents: state, version, how fresh their rows are, and which kinds have problems.
 
     Example: `atlhyper agents -o wide`
     """
-    show_agents(Output(output), kubernetes_only=False, only=[id] if id else [])
+    show_agents(Output(output), kubernetes_only=False, only=[id] if id else [], context=context)
 
 
-def show_agents(output: Output, *, kubernetes_only: bool, only: Sequence[str]) -> None:
+def show_agents(
+    output: Output, *, kubernetes_only: bool, only: Sequence[str], context: str | None = None
+) -> None:
     """Print all agents, or those with these ids."""
-    with Client(resolve()) as client:
+    with Client(resolve(context)) as client:
         pages = list(client.pages("/clusters" if kubernetes_only else "/agents"))
     items: list[dict[str, Any]] = [item for page in pages for item in page["items"]]
     if why := pages[-1]["clock"]["stands"]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 @click.group()
 def bus() -> None:
     """Streams and credentials of the broker: that of NATS_URL, else that of the running `atlhyper up`."""
+    from services.runtime import logs
+
+    logs.configure("error")  # asyncio warns at the end of each TLS connection that was made from a plain one
 
 
 @bus.command()
@@ -58,29 +61,39 @@ def show() -> None:
 
 
 @bus.command()
-@click.argument("kind", type=click.Choice(["kubernetes", "host", "terraform"]))
-@click.argument("agent_id", metavar="ID")
+@click.argument("kind", type=click.Choice(["kubernetes", "host", "terraform"]), required=False)
+@click.argument("agent_id", metavar="[ID]", required=False)
 @click.option("--rotate", is_flag=True, help="Replace the key; whoever uses the old one is cut off.")
-def credentials(kind: str, agent_id: str, rotate: bool) -> None:
-    """Issue the credential of an agent on the embedded broker. Prints the file with its seed.
+def credentials(kind: str | None, agent_id: str | None, rotate: bool) -> None:
+    """Issue the credential of an agent; without KIND and ID those of the services and of the reader.
 
-    Example: `atlhyper bus credentials kubernetes prod-1`
+    Prints each file with a seed. The accounts for the broker are written beside them, and the embedded broker
+    reads them at once.
+
+    Examples: `atlhyper bus credentials kubernetes prod-1`, `atlhyper bus credentials`
     """
+    from schemas import topology
     from schemas.errors import ContractError
     from schemas.ids import Target
     from services.runtime.bus import broker
     from services.runtime.bus import credentials as issued
     from services.runtime.settings import Settings, load
 
-    try:
-        target = Target.parse(kind, agent_id)
-    except ContractError as error:
-        raise click.BadParameter(str(error), param_hint="ID") from error
+    if kind is None:
+        names = [user.name for user in topology.CORE_USERS]
+    elif agent_id is None:
+        raise click.UsageError("Missing argument 'ID': the agent's id.")
+    else:
+        try:
+            names = [Target.parse(kind, agent_id).durable]
+        except ContractError as error:
+            raise click.BadParameter(str(error), param_hint="ID") from error
     home = load(Settings).home
-    path = issued.issue(home, target.durable, rotate=rotate)
+    paths = [issued.issue(home, name, rotate=rotate) for name in names]
     reloaded = broker.reload(home)
-    click.echo(path)
-    click.echo(f"public key: {issued.users(home)[target.durable]}", err=True)
+    for name, path in zip(names, paths, strict=True):
+        click.echo(path)
+        click.echo(f"public key: {issued.users(home)[name]}", err=True)
     if reloaded:
         click.echo("the running broker knows it now", err=True)
     else:

@@ -10,10 +10,9 @@ import httpx
 
 from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
-from services.cli import attach
+from services.cli import access, attach
 from services.cli.context import Running, bus_settings, resolve
 from services.cli.findings import Finding
-from services.cli.readiness import EVENTS
 from services.persistence.database.engine import Database
 from services.persistence.database.migrate import check_revision, head
 from services.runtime import logs
@@ -124,16 +123,8 @@ async def _cluster(running: Running | None) -> AsyncIterator[Finding]:
         identity = await capability.identify()
         uid = identity.instance or "unknown"
         yield Finding("ok", "cluster", f"context {chosen.context}, Kubernetes {identity.platform}, UID {uid}")
-        may = {name.removeprefix("observe:") for name in await capability.announce()}
-        wanted = [*capability.scope().resources, EVENTS]
-    refused = [resource for resource in wanted if resource not in may]
-    if refused:
-        text = f"not allowed to list and watch {', '.join(refused)}"
-        yield Finding(
-            "warn", "access", text, "these stay empty; grant the agent's user get, list and watch on them"
-        )
-    else:
-        yield Finding("ok", "access", f"may list and watch all {len(wanted)} resources")
+        for finding in await access.findings(capability):
+            yield finding
 
 
 async def _api(_: Running | None) -> AsyncIterator[Finding]:

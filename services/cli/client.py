@@ -1,14 +1,20 @@
 """The REST API as the command line reads it: whole lists, and failures as errors with a next step."""
 
+import json
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from services.cli.context import Context
 from services.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    import httpx
+
 TIMEOUT = 30.0
 """Seconds for one request."""
+_SILENCE = 45.0
+"""Seconds without a byte after which a stream is dead: the API says something every 15."""
 PAGE = 1000
 """Rows asked for at once."""
 
@@ -18,12 +24,13 @@ _EXIT_CODES = {400: 2, 401: 4, 403: 4, 404: 3, 408: 124, 504: 124}
 class Client:
     """`with Client(resolve()) as client: …`. Every method raises UserError."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, timeout: float = TIMEOUT) -> None:
         import httpx  # 0.1 s that `--help` does not pay
 
         headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
         self._url = context.url.rstrip("/")
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=TIMEOUT)
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout)
+        self._timeout = timeout
 
     def __enter__(self) -> Self:
         return self
@@ -37,18 +44,44 @@ class Client:
         """One answer; parameters that are None are left out."""
         import httpx
 
-        query = {name: value for name, value in parameters.items() if value is not None}
         try:
-            response = self._http.get(f"/api/v1{path}", params=query)
+            response = self._http.get(f"/api/v1{path}", params=_given(parameters))
         except httpx.TimeoutException:
             raise UserError(
-                f"the API at {self._url} did not answer within {TIMEOUT:g}s", "look at `atlhyper doctor`", 124
+                f"the API at {self._url} did not answer within {self._timeout:g}s",
+                "look at `atlhyper doctor`",
+                124,
             ) from None
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise UserError(
-                f"no API answers at {self._url}: {error}",
-                "start one with `atlhyper up`, or set ATLHYPER_URL to the address of yours",
-            ) from None
+            raise self._unreachable(error) from None
+        return self._body(response)
+
+    def stream(self, path: str, **parameters: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Server-Sent Events (event, id, data) until the API ends the answer; a comment gives `("", id, {})`.
+
+        Raises UserError, its exit code 1 when the connection was lost.
+        """
+        import httpx
+
+        patience = httpx.Timeout(self._timeout, read=_SILENCE)
+        try:
+            with self._http.stream(
+                "GET", f"/api/v1{path}", params=_given(parameters), timeout=patience
+            ) as answer:
+                if answer.is_error:
+                    answer.read()
+                    self._body(answer)
+                yield from _messages(answer.iter_lines())
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> UserError:
+        return UserError(
+            f"no API answers at {self._url}: {error}",
+            "start one with `atlhyper up`, or set ATLHYPER_URL to the address of yours",
+        )
+
+    def _body(self, response: "httpx.Response") -> dict[str, Any]:
         try:
             body = response.json()
         except ValueError:
@@ -77,3 +110,25 @@ class Client:
             token = page.get("continue")
             if not token or (limit and rows >= limit):
                 return
+
+
+def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _messages(lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """WHATWG HTML, 9.2.6; data is one line of JSON."""
+    event, position, data = "", "", ""
+    for line in lines:
+        name, _, value = line.partition(": ")
+        match name:
+            case "event":
+                event = value
+            case "id":
+                position = value
+            case "data":
+                data = value
+            case "":
+                if not line:
+                    yield event, position, json.loads(data) if data else {}
+                    event, data = "", ""

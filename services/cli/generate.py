@@ -6,8 +6,13 @@ from pathlib import Path
 from services.agent.settings import AgentSettings
 from services.api.app import openapi_file
 from services.api.settings import ApiSettings
+from services.cli.reference.commands import commands_page
 from services.cli.reference.contract import asyncapi_file, json_schema_files
+from services.cli.reference.index import index_page
+from services.cli.reference.messages import messages_page
+from services.cli.reference.metrics import metrics_page
 from services.cli.reference.pages import settings_page, subjects_page
+from services.cli.reference.rest import problems_page, rest_page
 from services.master.settings import MasterSettings
 from services.runtime.bus.broker import BrokerSettings
 from services.runtime.bus.config import deploy_files
@@ -27,13 +32,20 @@ _SETTINGS = (
 
 def files() -> dict[str, str]:
     """Text by path in the repository."""
+    openapi = openapi_file()
     return {
         **json_schema_files(),
         **asyncapi_file(),
+        **openapi,
+        **index_page(),
+        **commands_page(),
         **settings_page(_SETTINGS),
+        **rest_page(openapi),
+        **problems_page(),
+        **metrics_page(),
         **subjects_page(),
+        **messages_page(),
         **deploy_files(),
-        **openapi_file(),
     }
 
 

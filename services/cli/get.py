@@ -1,81 +1,69 @@
 """`atlhyper get`: rows of one, several or all clusters, with kubectl's habits."""
 
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import rich_click as click
 
-from services.cli import render
+from services.cli import completion, options, render
 from services.cli.client import Client
+from services.cli.columns import Columns, event_row
 from services.cli.context import resolve
+from services.cli.options import Selection
 from services.cli.render import Output
+from services.cli.resources import FLEET, Wanted, wanted
 from services.runtime.errors import UserError
 
-SHORT_NAMES = {
-    "cj": "cronjobs",
-    "cm": "configmaps",
-    "deploy": "deployments",
-    "ds": "daemonsets",
-    "ev": "events",
-    "hpa": "horizontalpodautoscalers",
-    "ing": "ingresses",
-    "no": "nodes",
-    "ns": "namespaces",
-    "po": "pods",
-    "pv": "persistentvolumes",
-    "pvc": "persistentvolumeclaims",
-    "rs": "replicasets",
-    "sts": "statefulsets",
-    "svc": "services",
+_SORT = {
+    "metadata.name": "name",
+    "metadata.namespace": "namespace",
+    "metadata.creationTimestamp": "created_at",
+    "spec.nodeName": "node",
 }
-"""kubectl's short names."""
-
-NARROW = {
-    "configmaps": ("data",),
-    "cronjobs": ("schedule", "timezone", "suspend", "active", "last_schedule"),
-    "daemonsets": ("desired", "current", "ready", "up_to_date", "available", "node_selector"),
-    "deployments": ("ready", "up_to_date", "available"),
-    "events": ("last_seen", "type", "reason", "object", "message"),
-    "horizontalpodautoscalers": ("reference", "targets", "min_pods", "max_pods", "replicas"),
-    "ingresses": ("class", "hosts", "address", "ports"),
-    "jobs": ("status", "completions", "duration_seconds"),
-    "namespaces": ("status",),
-    "nodes": ("status", "roles", "version"),
-    "persistentvolumeclaims": ("status", "volume", "capacity", "access_modes", "storage_class"),
-    "persistentvolumes": (
-        *("capacity", "access_modes", "reclaim_policy", "status", "claim", "storage_class", "reason"),
-    ),
-    "pods": ("ready", "status", "restarts"),
-    "replicasets": ("desired", "current", "ready"),
-    "secrets": ("type", "data"),
-    "services": ("type", "cluster_ip", "external_ip", "ports"),
-    "statefulsets": ("ready",),
-}
-"""What `kubectl get` shows between name and age; `-o wide` adds the rest of a row."""
-
-_FIXED = ("cluster", "kind", "name", "namespace", "uid", "owner", "created_at", "object")
-"""Not columns by themselves; an Event's `object` is one of NARROW."""
-_TIMES = frozenset({"first_seen", "last_seen", "last_schedule"})
-FLEET = ("clusters", "agents")
+"""kubectl's paths that are columns."""
 
 
 @click.command()
-@click.argument("resource")
-@click.argument("name", required=False)
-@click.option("-n", "--namespace", help="Namespace to look in.  [default: default]")
-@click.option("-A", "--all-namespaces", is_flag=True, help="Look in all namespaces.")
-@click.option("--cluster", "clusters", multiple=True, help="Clusters, separated by commas.  [default: all]")
-@click.option("-o", "--output", type=click.Choice(render.OUTPUTS), default="table", show_default=True)
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Most rows per cluster; 0 for all.")
+@click.argument("resource", shell_complete=completion.resources)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.names)
+@options.where
+@options.selectors
+@click.option("--owner", help="Only what KIND/NAME owns, also through others: `Deployment/web`.")
+@click.option("--node", help="Only what is bound to this node.")
+@click.option("-q", "--query", "text", help="Only rows with this text in name, namespace, node or owner.")
+@click.option("--sort-by", help="A column such as `restarts`; `-restarts` for the greatest first.")
+@click.option("-w", "--watch", is_flag=True, help="Then follow the changes.")
+@click.option("--watch-only", is_flag=True, help="Follow the changes, without what is there.")
+@click.option("--output-watch-events", is_flag=True, help="Say what happened to each row that is followed.")
+@options.output
+@options.headers
+@click.option("--show-labels", is_flag=True, help="Show all labels.")
+@click.option("-L", "--label-columns", multiple=True, help="Labels with a column of their own.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Most rows of each kind; 0 for all.")
+@options.context
 def get(
     resource: str,
-    name: str | None,
+    names: tuple[str, ...],
+    clusters: tuple[str, ...],
     namespace: str | None,
     all_namespaces: bool,
-    clusters: tuple[str, ...],
+    selector: str | None,
+    field_selector: str | None,
+    owner: str | None,
+    node: str | None,
+    text: str | None,
+    sort_by: str | None,
+    watch: bool,
+    watch_only: bool,
+    output_watch_events: bool,
     output: str,
+    no_headers: bool,
+    show_labels: bool,
+    label_columns: tuple[str, ...],
     limit: int,
+    context: str | None,
 ) -> None:
     """Show what clusters hold.
 
@@ -83,190 +71,278 @@ def get(
     `clusters` or `agents`; `pod/web-1` names one object. Rows come from the control plane's database, so a
     cluster that cannot be reached is shown as it was; a note on standard error says so.
 
-    Examples: `atlhyper get pods -A`, `atlhyper get deploy -n shop -o wide`, `atlhyper get no --cluster a,b`
+    Examples: `atlhyper get pods -A`, `atlhyper get deploy -n shop -o wide`, `atlhyper get no --cluster a,b`,
+    `atlhyper get pods -A -l app=web --field-selector status.phase!=Running --sort-by=-restarts -w`
     """
-    chosen = [part for text in clusters for part in text.split(",") if part]
-    if "/" in resource and name is None:
-        resource, _, name = resource.partition("/")
-    if resource in (*FLEET, "cluster", "agent"):
+    where = options.selection(clusters, namespace, all_namespaces, selector, field_selector)
+    if resource in FLEET:
         from services.cli.agents import show_agents
 
-        only = [*chosen, name] if name else chosen
-        show_agents(Output(output), kubernetes_only=resource.startswith("cluster"), only=only)
+        only = [*where.clusters, *names]
+        show_agents(
+            Output(output), kubernetes_only=resource.startswith("cluster"), only=only, context=context
+        )
         return
-    where = None if all_namespaces else namespace or "default"
-    queries = [Query(plural(word), name, where) for word in resource.split(",") if word]
-    if not queries:
-        raise click.BadParameter("names no resource", param_hint="RESOURCE")
-    with Client(resolve()) as client:
-        raise SystemExit(Listing(client, queries, Output(output), limit).run(chosen))
+    filters = {"owner": owner, "node": node, "q": text, "sort": _column(sort_by)}
+    labels = tuple(label for part in label_columns for label in part.split(",") if label)
+    shown = Shown(Output(output), not no_headers, labels, show_labels, output_watch_events)
+    queries = wanted(resource, names)
+    with Client(resolve(context)) as client:
+        listing = Listing(client, queries, where, filters, shown, limit)
+        if not (watch or watch_only):
+            raise SystemExit(listing.run())
+        from services.cli.follow import follow
+
+        follow(listing, initial=not watch_only)
 
 
-def plural(word: str) -> str:
-    """kubectl's plural of a resource as people write it; the API judges a word that is not known here."""
-    from schemas.kubernetes import KINDS
-
-    word = word.lower()
-    for kind in KINDS.values():
-        names = {kind.plural, kind.kind.lower()}
-        if word in names | {f"{name}.{kind.group}" for name in names if kind.group}:
-            return kind.resource
-    return SHORT_NAMES.get(word, word)
+def _column(path: str | None) -> str | None:
+    """A column, from kubectl's ways to write one: `.metadata.name`, `{.metadata.name}`."""
+    if not path:
+        return None
+    sign, bare = ("-", path[1:]) if path.startswith("-") else ("", path)
+    bare = bare.strip("{}").removeprefix(".")
+    return sign + _SORT.get(bare, bare)
 
 
-class Query:
-    """What is asked for."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How rows are printed."""
 
-    def __init__(self, resource: str, name: str | None, namespace: str | None) -> None:
-        from schemas.kubernetes import KINDS
-
-        self.resource = resource
-        self.name = name
-        self.kind = KINDS.get(resource)
-        self.namespaced = self.kind.namespaced if self.kind else True
-        self.namespace = namespace if self.namespaced else None
-        """None: all of them."""
+    output: Output
+    header: bool = True
+    labels: tuple[str, ...] = ()
+    all_labels: bool = False
+    events: bool = False
 
     @property
-    def prefix(self) -> str:
-        """What kubectl writes before the `/` of a name: `deployment.apps`."""
-        if not self.kind:
-            return self.resource.partition(".")[0]
-        return self.kind.kind.lower() + (f".{self.kind.group}" if self.kind.group else "")
+    def full(self) -> bool:
+        """Rows alone are not enough."""
+        return self.output in (Output.JSON, Output.YAML) or bool(self.labels) or self.all_labels
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Of a table that has been printed."""
+
+    columns: Columns
+    keys: list[str]
+    widths: list[int]
 
 
 class Listing:
-    """One run of `get` over the clusters that were chosen."""
+    """One run of `get`."""
 
-    def __init__(self, client: Client, queries: list[Query], output: Output, limit: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        queries: list[Wanted],
+        where: Selection,
+        filters: dict[str, str | None],
+        shown: Shown,
+        limit: int = 0,
+    ) -> None:
         self.client = client
         self.queries = queries
-        self.output = output
+        self.where = where
+        self.filters = filters
+        self.shown = shown
         self.limit = limit
+        self.position = ""
+        """Of the first page: where changes are followed from."""
+        self.several = len(where.clusters) != 1
+        self.layouts: dict[str, Layout] = {}
+        """By resource."""
+        self.remaining = 0
+        """Rows behind the last one that was read."""
+        self.known = False
+        """Whether there is any cluster to ask about."""
+        self._told: set[str] = set()
+        self._errors: list[UserError] = []
 
-    def run(self, chosen: list[str]) -> int:
+    def run(self) -> int:
         """Print; the exit code."""
-        if any(query.name and query.namespaced and query.namespace is None for query in self.queries):
+        rows = self.fetch()
+        if self.known:
+            self.print(rows)
+        return self.tell_errors()
+
+    def tell_errors(self) -> int:
+        """Say what could not be had; the exit code."""
+        for failure in self._errors:
+            click.echo(failure.render(), err=True)
+        return 5 if self._errors else 0
+
+    def fetch(self) -> dict[Wanted, list[dict[str, Any]]]:
+        """What is there. Raises UserError when nothing could be had."""
+        if any(query.name and query.namespaced for query in self.queries) and self.where.namespace is None:
             raise UserError("a name needs its namespace", "give -n instead of -A", 2)
-        rows: dict[Query, list[dict[str, Any]]] = {query: [] for query in self.queries}
-        errors: list[UserError] = []
-        answered = 0
-        pages = [] if chosen else self.client.pages("/clusters")
-        known = {item["id"]: item for page in pages for item in page["items"]}
-        clusters = chosen or [*known]
+        self._errors, self.position = [], ""
+        clusters = self._clusters()
+        self.known = bool(clusters)
         if not clusters:
-            note("no cluster is known yet; one appears with its first heartbeat, `atlhyper up` starts one")
-            return 0
-        for cluster in clusters:
+            return {}
+        rows = {query: self.rows(query, clusters) for query in self.queries}
+        for query in self.queries:
+            if query.name:
+                self._errors += self._missing(query, {row["cluster"] for row in rows[query]}, clusters)
+        if self._errors and not any(rows.values()) and all(query.name for query in self.queries):
+            raise self._errors[0]
+        return rows
+
+    def _clusters(self) -> list[str]:
+        """Those of the chosen ones that are known; without a choice, whichever there are."""
+        if self.where.clusters:
+            items = list(self._chosen())
+            if not items:
+                raise self._errors[0]
+        else:
+            items = self.client.get("/clusters", limit=2)["items"]
+            if not items:
+                note(
+                    "no cluster is known yet; one appears with its first heartbeat, `atlhyper up` starts one"
+                )
+        self.several = len(items) > 1
+        return [item["id"] for item in items]
+
+    def _chosen(self) -> Iterator[dict[str, Any]]:
+        for cluster in self.where.clusters:
             try:
-                _tell_age(known.get(cluster) or self.client.get(f"/clusters/{quote(cluster)}"))
-                for query in self.queries:
-                    rows[query] += ({"cluster": cluster, **row} for row in self._rows(query, cluster))
-                answered += 1
+                yield self.client.get(f"/clusters/{quote(cluster)}")
             except UserError as error:
-                errors.append(error)
-        # Without --cluster a named object need not be everywhere.
-        missing_is_fine = not chosen and answered and all(error.exit_code == 3 for error in errors)
-        if errors and not answered:
-            raise errors[0]
-        self._print(rows, several=len(clusters) > 1)
-        if errors and not missing_is_fine:
-            for failure in errors:
-                click.echo(failure.render(), err=True)
-            return 5
-        return 0
+                if error.exit_code not in (2, 3):
+                    raise
+                self._errors.append(error)
 
-    def _rows(self, query: Query, cluster: str) -> Iterator[dict[str, Any]]:
-        path = f"/clusters/{quote(cluster)}/{quote(query.resource)}"
-        whole = self.output in (Output.JSON, Output.YAML)
-        if query.name:
-            yield self.client.get(f"{path}/{quote(query.namespace or '_')}/{quote(query.name)}")
-            return
-        view = "full" if whole else None
-        collection: dict[str, Any] = {}
-        for page in self.client.pages(path, self.limit, namespace=query.namespace, view=view):
-            collection = page.get("collection") or {}
-            yield from page["items"]
-        if collection.get("state") not in ("synced", None):
-            why = f": {collection['reason']}" if collection.get("reason") else ""
-            note(f"{query.resource} of cluster {cluster} may not be complete: {collection['state']}{why}")
+    def parameters(self, query: Wanted) -> dict[str, Any]:
+        """What the API is asked with, besides clusters, size and page."""
+        fields = [self.where.field_selector] if self.where.field_selector else []
+        fields += [f"metadata.name={query.name}"] if query.name else []
+        return {
+            "namespace": self.where.namespace if query.namespaced else None,
+            "labelSelector": self.where.selector,
+            "fieldSelector": ",".join(fields) or None,
+            "view": "full" if self.shown.full else None,
+            **self.filters,
+        }
 
-    def _print(self, rows: dict[Query, list[dict[str, Any]]], several: bool) -> None:
+    def path(self, query: Wanted) -> str:
+        """Of the list."""
+        return f"/resources/{quote(query.resource)}"
+
+    def rows(self, query: Wanted, clusters: list[str]) -> list[dict[str, Any]]:
+        """Of one resource, in the API's order."""
+        chosen = ",".join(clusters) if self.where.clusters else None
+        found: list[dict[str, Any]] = []
+        for page in self.client.pages(self.path(query), self.limit, cluster=chosen, **self.parameters(query)):
+            if not found:
+                self.position = self.position or page["position"]
+                self._tell(query, page["collections"], page["incomplete"])
+            found += page["items"]
+            self.remaining = page["remaining"]
+        return found
+
+    def _tell(self, query: Wanted, collections: list[dict[str, Any]], in_all: int) -> None:
+        """Say on standard error whose rows are old or not all there is, the former once each."""
+        for collection in collections:
+            cluster, state, why = collection["cluster"], collection["state"], collection["reason"]
+            if collection["agent"] != "live" and cluster not in self._told:
+                self._told.add(cluster)
+                as_of = collection["as_of"]
+                age = f"{as_of} ({render.age_of(as_of)} ago)" if as_of else "never"
+                note(f"cluster {cluster} is {collection['agent']}; its rows are as of {age}")
+            if state != "synced":
+                because = f": {why}" if why else ""
+                note(f"{query.resource} of cluster {cluster} may not be complete: {state}{because}")
+        if in_all > len(collections):
+            note(f"{in_all - len(collections)} more clusters are not live or not complete: `atlhyper agents`")
+
+    def follows(self, query: Wanted, row: dict[str, Any]) -> bool:
+        """Whether a row that has changed is one of those asked for."""
+        namespace, node = self.where.namespace, self.filters.get("node")
+        names = {each.name for each in self.queries if each.resource == query.resource}
+        return (
+            (not query.namespaced or namespace is None or row["namespace"] == namespace)
+            and (None in names or row["name"] in names)
+            and (not node or row.get("node") == node)
+        )
+
+    def _missing(self, query: Wanted, found: set[str], clusters: list[str]) -> Iterator[UserError]:
+        """Who lacks an object; where no cluster was chosen, it need not be in each."""
+        name = f"{self.where.namespace}/{query.name}" if query.namespaced else str(query.name)
+        see = f"see what there is: `atlhyper get {query.resource}{' -A' if query.namespaced else ''}"
+        if self.where.clusters:
+            for cluster in clusters:
+                if cluster not in found:
+                    message = f"kubernetes/{cluster} has no {query.resource} {name}"
+                    yield UserError(message, f"{see} --cluster {cluster}`", 3)
+        elif not found:
+            yield UserError(f"no cluster has {query.resource} {name}", f"{see}`", 3)
+
+    def print(self, rows: dict[Wanted, list[dict[str, Any]]]) -> None:
+        """The rows of each kind, in the form that was asked for."""
         found = {query: some for query, some in rows.items() if some}
-        match self.output:
+        match self.shown.output:
             case Output.JSON | Output.YAML:
                 items = [row for some in found.values() for row in some]
-                value = items[0] if self.queries[0].name and len(items) == 1 else {"items": items}
-                click.echo(render.document(value, self.output))
+                value = items[0] if len(self.queries) == 1 and self._is_one(items) else {"items": items}
+                click.echo(render.document(value, self.shown.output))
             case _ if not found:
-                namespace = next((query.namespace for query in self.queries if query.namespace), None)
+                namespaces = {self.where.namespace for query in self.queries if query.namespaced}
+                namespace = next(iter(namespaces), None)
                 where = f" in {namespace} namespace" if namespace else ""
                 click.echo(f"No resources found{where}.", err=True)
                 if namespace:
                     note("-A looks in all namespaces")
             case Output.NAME:
-                names = (f"{query.prefix}/{row['name']}" for query, some in found.items() for row in some)
+                names = (self.name(query, row) for query, some in found.items() for row in some)
                 click.echo("\n".join(names))
             case _:
-                click.echo("\n\n".join(self._table(query, some, several) for query, some in found.items()))
+                click.echo("\n\n".join(self.table(query, some) for query, some in self._by_kind(found)))
 
-    def _table(self, query: Query, rows: list[dict[str, Any]], several: bool) -> str:
-        resource = query.resource
-        if len(self.queries) > 1:
-            rows = [row | {"name": f"{query.prefix}/{row['name']}"} for row in rows]
-        if resource == "events":
-            rows = [_event_row(row) for row in rows]
-        # A row whose object could not be read has the fixed columns only.
-        present = dict.fromkeys(key for row in rows for key in row)
-        narrow = tuple(key for key in NARROW.get(resource, ()) if key in present)
-        columns = narrow
-        if self.output is Output.WIDE or resource not in NARROW:
-            hidden = {*_FIXED, *narrow, "node"} - ({"node"} if resource == "pods" else set())
-            columns += tuple(key for key in present if key not in hidden)
-        lead = ["cluster"] if several else []
-        lead += ["namespace"] if query.namespaced and query.namespace is None else []
-        named = [] if resource == "events" else ["name"]
-        aged = [] if resource == "events" else ["age"]
-        header = [_header(key) for key in (*lead, *named, *columns, *aged)]
-        return render.table(
-            header, ([_value(row, key) for key in (*lead, *named, *columns, *aged)] for row in rows)
+    def _is_one(self, items: list[dict[str, Any]]) -> bool:
+        return bool(self.queries[0].name) and len(items) == 1
+
+    def _by_kind(
+        self, rows: dict[Wanted, list[dict[str, Any]]]
+    ) -> Iterable[tuple[Wanted, list[dict[str, Any]]]]:
+        """Objects that were named one by one share the table of their kind."""
+        tables: dict[str, tuple[Wanted, list[dict[str, Any]]]] = {}
+        for query, some in rows.items():
+            tables.setdefault(query.resource, (query, []))[1].extend(some)
+        return tables.values()
+
+    def columns(self, query: Wanted) -> Columns:
+        """Of that kind's table."""
+        return Columns(
+            resource=query.resource,
+            clusters=self.several,
+            namespaces=query.namespaced and self.where.namespace is None,
+            wide=self.shown.output is Output.WIDE,
+            labels=self.shown.labels,
+            all_labels=self.shown.all_labels,
+            events=self.shown.events,
         )
 
+    def line(self, query: Wanted, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as it stands in a table."""
+        if query.resource == "events":
+            return event_row(row)
+        several_kinds = len({each.resource for each in self.queries}) > 1
+        return row | {"name": self.name(query, row)} if several_kinds else row
 
-def _duration(row: dict[str, Any]) -> str:
-    """How long a Job has run: to its end, or until now."""
-    if row.get("duration_seconds") is not None:
-        return render.span(row["duration_seconds"])
-    return render.age_of(row["started_at"]) if row.get("started_at") else ""
+    @staticmethod
+    def name(query: Wanted, row: dict[str, Any]) -> str:
+        """`kind[.group]/name`"""
+        return f"{query.prefix}/{row['name']}"
 
-
-def _header(key: str) -> str:
-    return key.removesuffix("_seconds").upper().replace("_", "-")
-
-
-def _value(row: dict[str, Any], key: str) -> str:
-    if key == "age":
-        return render.age_of(row.get("created_at"))
-    if key == "duration_seconds":
-        return _duration(row)
-    if key in _TIMES:
-        return render.age_of(row[key]) if row.get(key) else ""
-    return render.text(row.get(key))
-
-
-def _event_row(row: dict[str, Any]) -> dict[str, Any]:
-    """An Event with kubectl's columns."""
-    involved, count = row["involved"], row["count"]
-    shown = {key: row[key] for key in ("cluster", "namespace", "last_seen", "type", "reason")}
-    shown |= {"object": f"{involved['kind'].lower()}/{involved['name']}", "message": row["message"]}
-    return shown | {"source": row["component"], "first_seen": row["first_seen"], "count": count}
-
-
-def _tell_age(cluster: dict[str, Any]) -> None:
-    if cluster["state"] != "live":
-        as_of = cluster["as_of"] or "never"
-        since = f" ({render.age_of(cluster['as_of'])} ago)" if cluster["as_of"] else ""
-        note(f"cluster {cluster['id']} is {cluster['state']}; its rows are as of {as_of}{since}")
+    def table(self, query: Wanted, rows: list[dict[str, Any]]) -> str:
+        """Of one kind; its layout is kept for what follows."""
+        columns, shown = self.columns(query), [self.line(query, row) for row in rows]
+        keys = columns.keys(shown)
+        lines = [columns.header(keys), *(render.cells(columns.cells(row, keys)) for row in shown)]
+        layout = self.layouts[query.resource] = Layout(columns, keys, render.widths(lines))
+        return "\n".join(render.line(each, layout.widths) for each in lines[not self.shown.header :])
 
 
 def quote(text: str) -> str:

@@ -28,6 +28,10 @@ SECTIONS: dict[str, dict[str, Subcommand]] = {
     },
     "Look": {
         "get": Subcommand("services.cli.get:get", "Show what clusters hold: pods, nodes, events, …"),
+        "describe": Subcommand(
+            "services.cli.describe:describe", "Show one object, what it is connected with, its Events."
+        ),
+        "events": Subcommand("services.cli.events:events", "Show Kubernetes Events of the fleet."),
         "agents": Subcommand("services.cli.agents:agents", "Show the agents and how they are."),
         "doctor": Subcommand("services.cli.doctor:doctor", "Check broker, database, API and cluster."),
     },
@@ -39,6 +43,8 @@ SECTIONS: dict[str, dict[str, Subcommand]] = {
         "agent": Subcommand("services.cli.services:agent", "Run an agent."),
     },
     "Set up": {
+        "context": Subcommand("services.cli.contexts:context", "Choose the control plane to speak with."),
+        "completion": Subcommand("services.cli.completion:command", "Completion for bash, zsh and fish."),
         "bus": Subcommand("services.cli.bus:bus", "Streams and credentials of the broker."),
         "db": Subcommand("services.cli.services:db", "Tables of the database."),
     },

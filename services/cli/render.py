@@ -63,16 +63,33 @@ def age_of(text: str | None, now: datetime | None = None) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns three spaces apart, without lines, so that it reads well and cuts well."""
-    lines = [list(header), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    padded = ((value.ljust(width) for value, width in zip(line, widths, strict=True)) for line in lines)
-    return "\n".join("   ".join(line).rstrip() for line in padded)
+    lines = [list(header), *(cells(row) for row in rows)]
+    measured = widths(lines)
+    return "\n".join(line(each, measured) for each in lines)
+
+
+def widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    """Of each column the longest cell."""
+    return [max(len(each[column]) for each in lines) for column in range(len(lines[0]))]
+
+
+def line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of a table."""
+    return "   ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def cells(values: Iterable[str]) -> list[str]:
+    """Values as they stand in a table."""
+    return [_cell(value) for value in values]
 
 
 def _cell(value: str) -> str:
-    """One line of printable text: what a cluster holds must not reach the terminal as an escape sequence."""
-    text = "".join(c if c.isprintable() else " " if c in "\r\n\t" else f"\\x{ord(c):02x}" for c in value)
-    return text or "<none>"
+    return printable(value) or "<none>"
+
+
+def printable(value: str) -> str:
+    """One line of text: what a cluster holds must not reach the terminal as an escape sequence."""
+    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else f"\\x{ord(c):02x}" for c in value)
 
 
 def text(value: object) -> str:

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from schemas import topology
@@ -11,8 +12,10 @@ from services.master.duties import duty_of
 from services.master.heartbeats import Heart
 from services.master.keeper import Keeper
 from services.master.nudges import Nudges
+from services.master.parts import Parts
 from services.master.resync import Resyncs, Superseding
 from services.master.settings import MasterSettings
+from services.master.teller import Teller
 from services.master.work import DatabaseWork
 from services.persistence.database.engine import Database
 from services.persistence.database.lock import ProcessLock
@@ -39,14 +42,24 @@ async def run(settings: MasterSettings) -> None:
         Service("master") as service,
     ):
         await check_revision(db)
-        work, nudges, confirmations = DatabaseWork(), Nudges(bus), Confirmations(bus)
+        teller, work = Teller(bus), DatabaseWork()
         resyncs = Resyncs(
-            bus, settings.resync_concurrency, settings.resync_interval, settings.resync_patience
+            teller, settings.resync_concurrency, settings.resync_interval, settings.resync_patience
         )
-        losers = Superseding(bus, settings.resync_interval)
+        nudges, confirmations = Nudges(teller), Confirmations(teller)
+        parts = Parts(
+            settings=settings,
+            bus=bus,
+            db=db,
+            work=work,
+            resyncs=resyncs,
+            losers=Superseding(teller, settings.resync_interval),
+            nudges=nudges,
+            confirmations=confirmations,
+        )
         keeper = Keeper(
             Leases(db, f"{instance}/{secrets.token_hex(4)}", settings.lease),
-            lambda holding: duty_of(holding, bus, db, work, resyncs, losers, nudges, confirmations, settings),
+            partial(duty_of, parts),
             bus,
             ProcessLock(Path(f"{db.name}.master")) if db.is_sqlite else None,
         )

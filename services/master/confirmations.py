@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from schemas import registry, subjects
 from schemas.control import Confirmed
 from services.master import metrics
+from services.master.teller import Teller
 from services.persistence.events.confirmations import SpoolId
-from services.runtime import logs
-from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within
-
-_log = logs.get_logger(__name__)
 
 INTERVAL = 1.0
 """Seconds between two confirmations of one spool at least; the first one is sent at once."""
@@ -27,13 +24,12 @@ AT_ONCE = 64
 class Confirmations:
     """Sends confirmations, the newest one for each spool."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, teller: Teller) -> None:
+        self._teller = teller
         self._due: dict[SpoolId, int] = {}
         self._told: dict[SpoolId, float] = {}
         """When, in monotonic seconds; of the last INTERVAL."""
         self._news = asyncio.Event()
-        self._trouble = ""
 
     def committed(self, reached: Mapping[SpoolId, int]) -> None:
         """Up to there everything is committed."""
@@ -62,18 +58,8 @@ class Confirmations:
         await set_within(self._news, max(0.01, seconds))
 
     async def _tell(self, spool: SpoolId, sequence: int) -> None:
-        """Never raises: what it follows from is committed, and the agent asks again."""
         body = Confirmed(epoch=spool.epoch, sequence=sequence)
-        source = subjects.service_source("master", self._bus.name)
-        envelope = registry.EVENTS_CONFIRMED.envelope(body, source=source)
         await reach(Point.CONFIRMATION_BEFORE_SEND)
-        try:
-            await self._bus.send(subjects.control(spool.target, "confirmed"), envelope)
-        except BusUnavailable:
-            return  # the bus itself tells of that
-        except BusError as error:
-            if str(error) != self._trouble:
-                _log.error("agents could not be told what is committed", reason=str(error))
-            self._trouble = str(error)
-            return
-        metrics.CONFIRMATIONS.inc()
+        subject = subjects.control(spool.target, "confirmed")
+        if await self._teller.tell(subject, registry.EVENTS_CONFIRMED, body):
+            metrics.CONFIRMATIONS.inc()

@@ -2,24 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
-from services.master.confirmations import Confirmations
 from services.master.events import EventReader
 from services.master.heartbeats import HeartbeatReader
 from services.master.keeper import HEARTBEATS, Duty
-from services.master.nudges import Nudges
-from services.master.resync import Resyncs, Superseding
-from services.master.settings import MasterSettings
+from services.master.parts import Parts
 from services.master.snapshots import SnapshotReader
-from services.master.work import DatabaseWork
 from services.persistence import queries, retention
-from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost
 from services.persistence.state.ledgers import wanted_resyncs
 from services.runtime import logs
-from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer
 
 _log = logs.get_logger(__name__)
@@ -31,24 +26,14 @@ _HOUSEKEEPING = 300.0
 class ShardDuty:
     """Frames and Events of one shard become rows, and its agents are told what follows."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        db: Database,
-        work: DatabaseWork,
-        resyncs: Resyncs,
-        losers: Superseding,
-        nudges: Nudges,
-        confirmations: Confirmations,
-        shard: int,
-    ) -> None:
-        self._db = db
-        self._work = work
-        self._resyncs = resyncs
+    def __init__(self, parts: Parts, shard: int) -> None:
+        self._db = parts.db
+        self._work = parts.work
+        self._resyncs = parts.resyncs
         self._shard = shard
         self.consumers: Sequence[Consumer] = (
-            SnapshotReader(bus, db, work, resyncs, losers, nudges, shard).consumer,
-            EventReader(bus, db, work, nudges, confirmations, shard).consumer,
+            SnapshotReader(parts, shard).consumer,
+            EventReader(parts, shard).consumer,
         )
 
     async def run(self) -> None:
@@ -70,16 +55,14 @@ class ShardDuty:
 class HeartbeatsDuty:
     """The agents' heartbeats and the clock they are judged by; and what is past its retention goes."""
 
-    def __init__(
-        self, bus: Bus, db: Database, work: DatabaseWork, losers: Superseding, settings: MasterSettings
-    ) -> None:
-        self._db = db
-        self._work = work
+    def __init__(self, parts: Parts) -> None:
+        self._db = parts.db
+        self._work = parts.work
         self._keep = retention.Keep(
-            rows=timedelta(seconds=settings.retention),
-            tombstones=timedelta(seconds=settings.tombstone_retention),
+            rows=timedelta(seconds=parts.settings.retention),
+            tombstones=timedelta(seconds=parts.settings.tombstone_retention),
         )
-        self.consumers: Sequence[Consumer] = (HeartbeatReader(bus, db, work, losers).consumer,)
+        self.consumers: Sequence[Consumer] = (HeartbeatReader(parts).consumer,)
 
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
@@ -102,23 +85,12 @@ class HeartbeatsDuty:
             await asyncio.sleep(_HOUSEKEEPING)
 
 
-def duty_of(
-    holding: Holding,
-    bus: Bus,
-    db: Database,
-    work: DatabaseWork,
-    resyncs: Resyncs,
-    losers: Superseding,
-    nudges: Nudges,
-    confirmations: Confirmations,
-    settings: MasterSettings,
-) -> Duty:
+def duty_of(parts: Parts, holding: Holding) -> Duty:
     """The duty of a lease: all that it writes is under its fence."""
-    fenced = FencedDatabase(db, holding)
+    fenced = replace(parts, db=FencedDatabase(parts.db, holding))
     if holding.name == HEARTBEATS:
-        return HeartbeatsDuty(bus, fenced, work, losers, settings)
-    shard = int(holding.name.removeprefix("shard/"))
-    return ShardDuty(bus, fenced, work, resyncs, losers, nudges, confirmations, shard)
+        return HeartbeatsDuty(fenced)
+    return ShardDuty(fenced, int(holding.name.removeprefix("shard/")))
 
 
 async def _all_of(*runs: Callable[[], Awaitable[None]]) -> None:

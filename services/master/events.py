@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from schemas import subjects, topology
 from schemas.subjects import Up
 from services.master import metrics
-from services.master.confirmations import Confirmations
-from services.master.nudges import Nudges
-from services.master.work import DatabaseWork
+from services.master.parts import Parts
 from services.persistence.cursors import CursorStore
-from services.persistence.database.engine import Database
 from services.persistence.events import confirmations
 from services.persistence.events.confirmations import Mark, SpoolId, mark_of
 from services.persistence.events.store import ObservedEvent, store_events
-from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Rejected
 
 BATCH = 500
@@ -24,27 +20,19 @@ BATCH = 500
 class EventReader:
     """Stores the Events of one shard."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        db: Database,
-        work: DatabaseWork,
-        nudges: Nudges,
-        confirmations: Confirmations,
-        shard: int,
-    ) -> None:
-        self._db = db
+    def __init__(self, parts: Parts, shard: int) -> None:
+        self._db = parts.db
         self._shard = shard
-        self._nudges = nudges
-        self._work = work
-        self._confirmations = confirmations
+        self._nudges = parts.nudges
+        self._work = parts.work
+        self._confirmations = parts.confirmations
         self._buried: deque[Mark] = deque(maxlen=2 * BATCH)
         """Dead letters before which something is not committed yet; one that is left out comes again."""
         self.consumer = Consumer(
-            bus,
+            parts.bus,
             topology.EVENTS,
             [subjects.events_of_shard(shard)],
-            CursorPosition(f"master-events-{shard}", CursorStore(db)),
+            CursorPosition(f"master-events-{shard}", CursorStore(parts.db)),
             self._store,
             service="master",
             batch=BATCH,

@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 from schemas import registry, subjects, topology
 from schemas.presence import Health, ServiceHeartbeat
 from schemas.subjects import Core, Up
-from services.master.resync import Superseding
-from services.master.work import DatabaseWork
+from services.master.parts import Parts
 from services.persistence.cursors import CursorStore
-from services.persistence.database.engine import Database
 from services.persistence.presence.liveness import Beat
 from services.persistence.presence.store import Sign, store_signs
 from services.runtime import logs
@@ -21,24 +19,24 @@ from services.runtime.version import VERSION
 _log = logs.get_logger(__name__)
 
 BATCH = 500
-GATHER = 0.2
+GATHER = 0.5
 """Seconds in which heartbeats come together for one transaction: nobody waits for a single one."""
 
 
 class HeartbeatReader:
     """Stores the last heartbeat of each agent, moves the clock, and answers agents that share an id."""
 
-    def __init__(self, bus: Bus, db: Database, work: DatabaseWork, losers: Superseding) -> None:
-        self._db = db
-        self._work = work
-        self._losers = losers
+    def __init__(self, parts: Parts) -> None:
+        self._db = parts.db
+        self._work = parts.work
+        self._losers = parts.losers
         self._last_beat: list[Beat] = []
         """One at most: what a beat of another master is measured by."""
         self.consumer = Consumer(
-            bus,
+            parts.bus,
             topology.HEARTBEATS,
             topology.HEARTBEATS.subjects,
-            CursorPosition("master-heartbeats", CursorStore(db)),
+            CursorPosition("master-heartbeats", CursorStore(parts.db)),
             self._store,
             service="master",
             batch=BATCH,

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from schemas import registry, subjects
 from schemas.control import Resync, Superseded
-from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master import metrics
+from services.master.teller import Teller
 from services.persistence.presence.rivals import Rival
 from services.runtime import logs
-from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
@@ -48,8 +47,8 @@ class Resyncs:
     rests for longer after each, so that those who are there need not wait for it.
     """
 
-    def __init__(self, bus: Bus, concurrency: int, interval: float, patience: float) -> None:
-        self._bus = bus
+    def __init__(self, teller: Teller, concurrency: int, interval: float, patience: float) -> None:
+        self._teller = teller
         self._concurrency = concurrency
         self._interval = interval
         self._patience = patience
@@ -113,8 +112,7 @@ class Resyncs:
             want.next_request = now + pause * random.uniform(0.8, 1.2)
             want.requests += 1
             body = Resync(epoch=want.epoch, reason=want.reason)
-            envelope = registry.RESYNC_REQUESTED.envelope(body, source=_source(self._bus))
-            if await _tell(self._bus, subjects.control(target, "resync"), envelope):
+            if await self._teller.tell(subjects.control(target, "resync"), registry.RESYNC_REQUESTED, body):
                 metrics.RESYNC_REQUESTS.inc()
 
     def _turns(self, now: float) -> Mapping[Target, _Want]:
@@ -146,8 +144,8 @@ class Superseding:
     again and again, and so does the answer. The same agent is told once in `interval` seconds.
     """
 
-    def __init__(self, bus: Bus, interval: float) -> None:
-        self._bus = bus
+    def __init__(self, teller: Teller, interval: float) -> None:
+        self._teller = teller
         self._interval = interval
         self._told: dict[tuple[Target, str], float] = {}
 
@@ -167,16 +165,14 @@ class Superseding:
             "another agent serves the id: this one is to stand by", target=str(target), epoch=epoch, by=by
         )
         body = Superseded(epoch=epoch, by=by, instance=instance)
-        envelope = registry.EPOCH_SUPERSEDED.envelope(body, source=_source(self._bus))
-        if await _tell(self._bus, subjects.control(target, "superseded"), envelope):
+        if await self._teller.tell(subjects.control(target, "superseded"), registry.EPOCH_SUPERSEDED, body):
             metrics.SUPERSEDED.inc()
 
     async def _call(self, rival: Rival) -> None:
         """Have it serve: it begins a new epoch, and the newest one wins."""
         _log.warning("the agent that served the id is gone: calling another", target=str(rival.target))
         body = Resync(epoch=rival.epoch, reason="the agent that served this id is gone")
-        envelope = registry.RESYNC_REQUESTED.envelope(body, source=_source(self._bus))
-        await _tell(self._bus, subjects.control(rival.target, "resync"), envelope)
+        await self._teller.tell(subjects.control(rival.target, "resync"), registry.RESYNC_REQUESTED, body)
 
     def _due(self, target: Target, epoch: str) -> bool:
         now = time.monotonic()
@@ -186,19 +182,3 @@ class Superseding:
             self._told.clear()
         self._told[target, epoch] = now
         return True
-
-
-def _source(bus: Bus) -> str:
-    return subjects.service_source("master", bus.name)
-
-
-async def _tell(bus: Bus, subject: str, envelope: Envelope) -> bool:
-    """Whether it was sent. Never raises: what it follows from is committed already."""
-    try:
-        await bus.send(subject, envelope)
-    except BusUnavailable:
-        return False  # the bus itself tells of that
-    except BusError as error:
-        _log.error("agent could not be told", subject=subject, reason=str(error))
-        return False
-    return True

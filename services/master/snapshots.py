@@ -9,17 +9,13 @@ from schemas.frames import Phase
 from schemas.ids import Target
 from schemas.subjects import Up
 from services.master import metrics
-from services.master.nudges import Nudges
-from services.master.resync import Resyncs, Superseding
-from services.master.work import DatabaseWork
+from services.master.parts import Parts
 from services.persistence.cursors import CursorStore
-from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import Position, ReceivedFrame, Verdict
 from services.persistence.state.report import Judged, Report
 from services.runtime import logs
-from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Consumer, Cursor, CursorPosition, Delivery, Room
 from services.runtime.bus.delivery import Message, Rejected
 from services.runtime.failpoints import Point, reach
@@ -38,27 +34,18 @@ _EPOCH = "ce-epoch"
 class SnapshotReader:
     """Applies the frames of one shard and has the agents told what follows from it."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        db: Database,
-        work: DatabaseWork,
-        resyncs: Resyncs,
-        losers: Superseding,
-        nudges: Nudges,
-        shard: int,
-    ) -> None:
+    def __init__(self, parts: Parts, shard: int) -> None:
         self._shard = shard
-        self._nudges = nudges
-        self._applier = FrameApplier(db, shard)
-        self._work = work
-        self._resyncs = resyncs
-        self._losers = losers
+        self._nudges = parts.nudges
+        self._applier = FrameApplier(parts.db, shard)
+        self._work = parts.work
+        self._resyncs = parts.resyncs
+        self._losers = parts.losers
         self.consumer = Consumer(
-            bus,
+            parts.bus,
             topology.SNAPSHOTS,
             [subjects.snapshots_of_shard(shard)],
-            CursorPosition(f"master-snapshots-{shard}", CursorStore(db)),
+            CursorPosition(f"master-snapshots-{shard}", CursorStore(parts.db)),
             self._apply,
             service="master",
             batch=BATCH,

@@ -31,6 +31,11 @@ MEMBER = "member/"
 _FORGET_MEMBERS = timedelta(minutes=1)
 
 _LEASE = tables.table_of(tables.Lease)
+_STANDS = (
+    sa.select(_LEASE.c.fence)
+    .where(*(_LEASE.c[name] == sa.bindparam(name) for name in ("name", "holder", "fence")))
+    .with_for_update(read=True, key_share=True)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,9 @@ class FencedDatabase(Database):
         self._holding = holding
 
     @asynccontextmanager
-    async def write(self, *, durable: bool = False) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[Session]:
         """See `Database.write`. Raises LeaseLost."""
-        async with self._db.write(durable=durable) as session:
+        async with self._db.write(durable=durable, urgent=urgent) as session:
             await check(await session.connection(), self._holding)
             yield session
 
@@ -90,13 +95,7 @@ class FencedDatabase(Database):
 async def check(connection: AsyncConnection, holding: Holding) -> None:
     """Raises LeaseLost unless the holding stands; it then stands until the transaction's end."""
     still = await connection.scalar(
-        sa.select(_LEASE.c.fence)
-        .where(
-            _LEASE.c.name == holding.name,
-            _LEASE.c.holder == holding.holder,
-            _LEASE.c.fence == holding.fence,
-        )
-        .with_for_update(read=True, key_share=True)
+        _STANDS, {"name": holding.name, "holder": holding.holder, "fence": holding.fence}
     )
     if still is None:
         raise LeaseLost(f"lease {holding.name} with fence {holding.fence} has passed to another")
@@ -116,7 +115,7 @@ class Leases:
         """
         never = datetime(1970, 1, 1, tzinfo=UTC)
         rows = [{"name": name, "holder": "", "fence": 0, "expires_at": never} for name in sorted(names)]
-        async with self._db.write() as session:
+        async with self._db.write(urgent=True) as session:
             connection = await session.connection()
             await insert_new(connection, tables.Lease, rows)
             if alone:
@@ -130,7 +129,7 @@ class Leases:
 
         What was found, and what was taken. Raises DatabaseUnavailable.
         """
-        async with self._db.write() as session:
+        async with self._db.write(urgent=True) as session:
             connection = await session.connection()
             now = await _now(connection)
             until = now + timedelta(seconds=self.ttl)
@@ -152,13 +151,13 @@ class Leases:
 
     async def release(self, holding: Holding) -> None:
         """Give a lease back. Raises DatabaseUnavailable."""
-        async with self._db.write() as session:
+        async with self._db.write(urgent=True) as session:
             await self._give_back(await session.connection(), _LEASE.c.name == holding.name)
 
     async def leave(self) -> None:
         """Give everything back, and be no member any longer. Raises DatabaseUnavailable."""
         member = MEMBER + self.holder
-        async with self._db.write() as session:
+        async with self._db.write(urgent=True) as session:
             connection = await session.connection()
             await self._give_back(connection, _LEASE.c.name != member)
             await connection.execute(sa.delete(_LEASE).where(_LEASE.c.name == member))

@@ -39,11 +39,21 @@ class Resource(Table, table=True):
     """
 
     __table_args__ = (
-        sa.Index(None, "node", sqlite_where=sa.text("node != ''"), postgresql_where=sa.text("node != ''")),
+        # Names of nodes and owners repeat from cluster to cluster.
+        sa.Index(
+            None,
+            "node",
+            "target_kind",
+            "target_id",
+            sqlite_where=sa.text("node != ''"),
+            postgresql_where=sa.text("node != ''"),
+        ),
         sa.Index(
             None,
             "owner_name",
             "owner_kind",
+            "target_kind",
+            "target_id",
             sqlite_where=sa.text("owner_name != ''"),
             postgresql_where=sa.text("owner_name != ''"),
         ),
@@ -211,6 +221,14 @@ class Event(Table, table=True):
     __table_args__ = (
         sa.Index(None, "last_seen", "cluster_id", "uid"),
         sa.Index(None, "cluster_id", "last_seen", "uid"),
+        sa.Index(
+            "ix_event_involved",  # its columns make a name too long for PostgreSQL
+            "cluster_id",
+            "involved_kind",
+            "involved_namespace",
+            "involved_name",
+            "last_seen",
+        ),
         sa.Index(None, "shard", "rev"),
     )
 

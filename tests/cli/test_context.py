@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from services.cli import attach
 from services.cli.attach import id_of
-from services.cli.context import DEFAULT_URL, Running, forget, resolve
+from services.cli.context import DEFAULT_URL, Running, config_file, forget, resolve
+from services.cli.main import cli
 from services.runtime.errors import UserError
 
 
@@ -88,3 +90,53 @@ def test_the_current_context_decides(home: Path, monkeypatch: pytest.MonkeyPatch
         attach.choose("", None)
     second.write_text("current-context: b\ncontexts: [{name: b}]\n")
     assert attach.choose(str(second), "mine") == attach.Attachment(str(second), "b", "mine")
+
+
+def test_contexts_are_kept_and_chosen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one set is the current one; `--context` goes before variables, and these before it."""
+    token = home / "token"
+    token.write_text("s3cret\n")
+    assert told("set", "staging", "--url", "https://staging:1", "--token-file", str(token)).exit_code == 0
+    assert told("set", "prod", "--url", "https://prod:1").exit_code == 0
+    config = home / "config" / "atlhyper" / "config.yaml"
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert (resolve().url, resolve().token) == ("https://staging:1", "s3cret")
+    assert (resolve("prod").url, resolve("prod").token) == ("https://prod:1", None)
+    assert told("use", "prod").exit_code == 0
+    assert resolve().url == "https://prod:1"
+    monkeypatch.setenv("ATLHYPER_URL", "http://variable:1")
+    assert resolve().url == "http://variable:1"
+    assert resolve("staging").url == "https://staging:1"
+    monkeypatch.setenv("ATLHYPER_CONTEXT", "staging")
+    assert resolve().url == "https://staging:1"
+    listed = told("list")
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[1:]] == [
+        ["*", "prod", "https://prod:1"],
+        ["staging", "https://staging:1", "yes"],
+    ]
+    assert "s3cret" not in listed.output
+    assert told("delete", "staging").exit_code == 0
+    assert "s3cret" not in config.read_text()
+    monkeypatch.delenv("ATLHYPER_CONTEXT")
+    monkeypatch.delenv("ATLHYPER_URL")
+    assert resolve().url == "https://prod:1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("use", "nowhere"), 3, "no context 'nowhere'"),
+        (("delete", "nowhere"), 3, "known contexts: none"),
+        (("set", "new"), 2, "needs an address"),
+        (("set", "new", "--url", "staging:8080"), 2, "--url http://"),
+    ],
+)
+def test_wrong_contexts(arguments: tuple[str, ...], code: int, text: str) -> None:
+    """Told with the next step; nothing is written."""
+    result = told(*arguments)
+    assert (result.exit_code, text in result.stderr) == (code, True), result.output
+    assert not config_file().exists()
+
+
+def told(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ("context", *arguments))

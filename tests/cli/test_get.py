@@ -1,66 +1,19 @@
 """`atlhyper get` and `atlhyper agents` against a real API: what stands where, and the exit codes."""
 
-import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from msgspec import Raw
 
 from schemas.frames import Frame, Phase, Put
 from schemas.ids import kubernetes
-from schemas.kubernetes.node import Node
-from schemas.kubernetes.pod import Pod, PodSpec, PodStatus
-from schemas.kubernetes.workload import Deployment
+from schemas.kubernetes.pod import Pod
 from services.cli import render
-from services.cli.get import plural
-from services.cli.main import cli
+from services.cli.resources import plural
 from tests.api.fixtures import NOW, Fleet, meta
-
-Run = Callable[..., Awaitable[Result]]
-
-
-@pytest.fixture
-def atlhyper(
-    served: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> Run:
-    """Runs a command line against `served`, in a thread: the API is in this one, and logs nothing."""
-    caplog.set_level(logging.WARNING, logger="services.api.access")
-    monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
-
-    async def run(*arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, cli, arguments)
-
-    return run
-
-
-@pytest.fixture
-async def two_clusters(fleet: Fleet) -> None:
-    """`eu` with pods, a node and a Deployment, `us` with one pod; both live."""
-    pod = PodStatus(phase="Running", pod_ip="10.0.0.1")
-    pods = [
-        Pod(metadata=meta(f"web-{n}", "default"), spec=PodSpec(node_name="n1"), status=pod) for n in range(2)
-    ]
-    pods.append(Pod(metadata=meta("db-0", "data"), status=pod))
-    eu = {
-        "pods": pods,
-        "nodes": [Node(metadata=meta("n1"))],
-        "deployments": [Deployment(metadata=meta("web", "default"))],
-    }
-    us = {"pods": [Pod(metadata=meta("web-0", "default"), status=pod)]}
-    await fleet.beats()
-    for cluster, objects in (("eu", eu), ("us", us)):
-        epoch = await fleet.state(cluster, objects)
-        await fleet.heartbeat(cluster, dict.fromkeys(objects, ("synced", "")), epoch=epoch)
-
-
-def words(output: str) -> list[list[str]]:
-    return [line.split() for line in output.splitlines()]
+from tests.cli.conftest import Run, words
 
 
 @pytest.mark.usefixtures("two_clusters")
@@ -169,7 +122,7 @@ async def test_lists_are_whole_whatever_the_size_of_a_page(
     ("arguments", "code", "text"),
     [
         (("get", "pods", "web-9", "--cluster", "eu"), 3, "has no pods default/web-9"),
-        (("get", "pods", "web-9"), 3, "has no pods default/web-9"),
+        (("get", "pods", "web-9"), 3, "no cluster has pods default/web-9"),
         (("get", "gadgets", "--cluster", "eu"), 3, "known resources: configmaps"),
         (("get", "pods", "--cluster", "nowhere"), 3, "eu, us"),
         (("get", "pods", "--cluster", "eu,nowhere"), 5, "no agent kubernetes/nowhere"),

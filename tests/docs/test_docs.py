@@ -2,19 +2,32 @@
 
 import importlib
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
 from services.cli.main import COMMANDS
+from tests.docs.snippets import blocks
 
 ROOT = Path(__file__).parents[2]
+ALONE = ("README.md", "README.zh-CN.md", "CONTRIBUTING.md")
 PAGES = sorted(
     path
-    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
-    if "reference" not in path.parts
+    for path in (
+        *(ROOT / name for name in ALONE),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    )
+    if not {"reference", "_build"} & set(path.relative_to(ROOT).parts)
 )
+TRANSLATED = {
+    "README.md": "README.zh-CN.md",
+    "docs/tutorials/first-fleet.md": "docs/zh/tutorials/first-fleet.md",
+}
 IDS = [str(path.relative_to(ROOT)) for path in PAGES]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
@@ -26,7 +39,7 @@ def text_of(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """What the headings of a page can be linked by, as GitHub makes it of them."""
-    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(text_of(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -112,10 +125,55 @@ def test_the_readme_fits_a_screen_or_two() -> None:
     assert len(text_of(ROOT / "README.md").splitlines()) <= 100
 
 
+@pytest.mark.parametrize(("page", "translation"), TRANSLATED.items(), ids=TRANSLATED.values())
+def test_translations_have_the_same_blocks(page: str, translation: str) -> None:
+    """Each block, its language and what a test does with it the English page's, and so are the headings."""
+    english, chinese = text_of(ROOT / page), text_of(ROOT / translation)
+    assert [block[1:] for block in blocks(chinese)] == [block[1:] for block in blocks(english)]
+    ranks = [re.findall(r"^#+(?= )", prose(text), re.MULTILINE) for text in (english, chinese)]
+    assert ranks[0] == ranks[1]
+
+
+def prose(text: str) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """As `make docs` builds, with its options."""
+    [options] = re.findall(r"sphinx-build (.+) docs docs/_build", text_of(ROOT / "Makefile"))
+    return subprocess.run(
+        [sys.executable, "-m", "sphinx", *options.split(), str(source), str(target)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    """`make docs` succeeds, and what it builds fetches nothing from anywhere."""
+    done = build(ROOT / "docs", tmp_path)
+    assert done.returncode == 0, done.stderr
+    foreign = re.compile(r"<(?:link|script|img)[^>]+(?:href|src)=\"(?:https?:)?//[^\"]+")
+    assert not [found for page in tmp_path.rglob("*.html") for found in foreign.findall(text_of(page))]
+
+
+def test_what_is_broken_fails_the_build(tmp_path: Path) -> None:
+    """A broken link, a bad anchor and a page in no table of contents are told, and fail it."""
+    shutil.copy(ROOT / "docs" / "conf.py", tmp_path)
+    (tmp_path / "index.md").write_text("# Home\n\n[gone](gone.md) [no such heading](index.md#nowhere)\n")
+    (tmp_path / "orphan.md").write_text("# Nobody leads here\n")
+    done = build(tmp_path, tmp_path / "built")
+    assert done.returncode != 0
+    for told in ("gone.md", "nowhere", "orphan.md: WARNING: document isn't included"):
+        assert told in done.stderr
+
+
 A_MACHINE = re.compile(r"(?<![\w.~])/(?:work|root|tmp|home|Users|var|mnt)/")
 """The beginning of a path that only somebody's machine has."""
 LOCAL_URL = re.compile(
-    r"\w+://(?:127\.0\.0\.1|localhost|broker\.example|host)\b|sqlite\+aiosqlite:///|postgresql\+asyncpg://"
+    r"\w+://(?:127\.0\.0\.1|localhost|[\w.-]+\.example|host|master)\b|sqlite\+aiosqlite:///"
+    r"|postgresql\+asyncpg://|postgresql://\w+@db\.example"
 )
 
 

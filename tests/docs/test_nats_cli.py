@@ -1,4 +1,4 @@
-"""docs/operate.md: the `nats` commands on it do what it says, with the real program, as the user `reader`."""
+"""docs/how-to/inspect-with-nats.md: its commands show what is on the bus, as the user `reader`."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from tests.persistence.frames import FrameSource, body_of
 
 pytestmark = pytest.mark.cluster  # its programs are built before the first test, this one among them
 
-PAGE = Path(__file__).parents[2] / "docs" / "operate.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "inspect-with-nats.md"
 LOCAL = kubernetes("local")
 
 

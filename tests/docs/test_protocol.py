@@ -1,4 +1,4 @@
-"""docs/protocol.md: what it says is what is sent, and the program in it works as it stands there."""
+"""docs/explanation/protocol.md: what it says is what is sent, and its program works as it stands there."""
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, body_of
 
-PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "protocol.md"
 
 
 def in_parts(source: FrameSource, name: str, body: bytes, count: int) -> list[Frame]:

@@ -1,4 +1,4 @@
-"""The program of docs/watch.md does what the page says."""
+"""The program of docs/how-to/follow-the-changes.md does what the page says."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.api.watch.changing import Cluster
 from tests.api.watch.following import replica
 from tests.waiting import until
 
-PAGE = Path(__file__).parents[2] / "docs" / "watch.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "follow-the-changes.md"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page's program needs curl")

@@ -5,16 +5,19 @@ import asyncio
 import secrets
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from services.runtime import logs
-from tests.faults.catalogue import FAULTS, IN_TURN
-from tests.faults.disk import MOUNTS
+from tests.faults.catalogue import EVERY, FAULTS, IN_TURN
+from tests.faults.fault import Needs
 from tests.faults.report import Result, summary
 from tests.faults.scenario import Plan, run
 from tests.faults.system import SHORT
+from tests.postgres.server import Postgres
 
-EVERY = tuple(name for name, fault in FAULTS.items() if not fault.replicated and (MOUNTS or not fault.disk))
+LIST = (*IN_TURN, "database-locked", "database-killed")
+"""What is broken when nothing else is asked for."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -24,38 +27,65 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each outage (120)")
     parser.add_argument("--rate", type=float, default=100.0, help="changes per second attempted (100)")
     parser.add_argument("--short", action="store_true", help="short time-outs and outages, as in `make test`")
-    parser.add_argument("--faults", default=",".join(IN_TURN), help="which, separated by commas, or `all`")
+    parser.add_argument("--faults", default=",".join(LIST), help="which, separated by commas, or `all`")
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="PostgreSQL for all faults but those of SQLite; otherwise only for the one of PostgreSQL itself",
+    )
     parser.add_argument("--keep", type=Path, help="folder that keeps logs and databases of the runs")
     return parser.parse_args()
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plans(arguments: argparse.Namespace) -> list[tuple[Plan, bool]]:
+    """One for each database that the faults take, and whether that is PostgreSQL."""
     faults = EVERY if arguments.faults == "all" else tuple(arguments.faults.split(","))
     if unknown := [name for name in faults if name not in FAULTS]:
         raise SystemExit(f"no such faults: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
-    if arguments.short:
-        return Plan(faults=faults, rate=arguments.rate, variables=SHORT)
-    outage = (arguments.seconds, arguments.seconds)
-    return Plan(faults=faults, rate=arguments.rate, variables={}, outage=outage, calm=10.0)
+    by_database: dict[bool, list[str]] = {False: [], True: []}
+    for name in faults:
+        needs = FAULTS[name].needs
+        by_database[Needs.POSTGRESQL in needs or (arguments.postgres and Needs.SQLITE not in needs)] += [name]
+    plan = Plan(rate=arguments.rate, variables=SHORT)
+    if not arguments.short:
+        outage = (arguments.seconds, arguments.seconds)
+        plan = Plan(rate=arguments.rate, variables={}, outage=outage, calm=10.0)
+    return [(replace(plan, faults=names), postgres) for postgres, names in by_database.items() if names]
+
+
+def _run(seed: int, plan: Plan, on_postgres: bool, keep: Path | None) -> Result:
+    postgres = Postgres() if on_postgres else None
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        where = Path(folder) / "run"
+        if keep is not None:
+            where = keep / (f"{seed}-postgres" if on_postgres else str(seed))
+        try:
+            if postgres is not None:
+                postgres.start()
+            return asyncio.run(
+                run(where, seed, plan, lambda text: print(text, flush=True), postgres=postgres)
+            )
+        finally:
+            if postgres is not None:
+                postgres.close()
 
 
 def main() -> int:
     """0 when every invariant held in every run and no run was void."""
     arguments = _arguments()
-    plan = _plan(arguments)
+    plans = _plans(arguments)
     logs.configure("error", json=True)
     results: list[Result] = []
     seeds = arguments.seed or [secrets.randbelow(10**6) for _ in range(arguments.seeds)]
-    for number, seed in enumerate(seeds, 1):
-        print(f"run {number} of {len(seeds)}", flush=True)
+    runs = [(seed, *plan) for seed in seeds for plan in plans]
+    for number, (seed, plan, on_postgres) in enumerate(runs, 1):
+        print(f"run {number} of {len(runs)}, on {'PostgreSQL' if on_postgres else 'SQLite'}", flush=True)
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-            where = arguments.keep / str(seed) if arguments.keep else Path(folder) / "run"
-            result = asyncio.run(run(where, seed, plan, lambda text: print(text, flush=True)))
+        result = _run(seed, plan, on_postgres, arguments.keep)
         results.append(result)
         print(result.text(), f"{time.monotonic() - began:.0f} s", sep="\n", flush=True)
     print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
-    bad = [f"{result.seed} {result.verdict}" for result in results if result.verdict != "held"]
+    bad = [f"seed {result.seed} {result.verdict}" for result in results if result.verdict != "held"]
     print(
         f"{len(results)} runs, {sum(r.changes for r in results)} changes: " + (", ".join(bad) or "all held")
     )

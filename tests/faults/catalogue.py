@@ -1,53 +1,26 @@
-"""Every fault of the harness: how it is made and how it is mended."""
+"""Every fault of the harness; here those of the API server, of links, of processes and of single steps."""
 
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 
 from services.runtime import failpoints
 from services.runtime.failpoints import Point
+from tests.faults import clocks, storage  # noqa: F401 - they enter theirs
+from tests.faults.fault import FAULTS, POSSIBLE, Steps, fault
 from tests.faults.system import System
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault. `breaking(system, random)` breaks on entry and mends on exit; the outage is in between."""
-
-    name: str
-    what: str
-    """For people, in the table of docs/faults.md."""
-    breaking: Callable[[System, random.Random], AbstractAsyncContextManager[str]]
-    """Gives what was chosen by the seed, such as which link; may be empty."""
-    stops_load: bool = False
-    """The API server is away, so nothing can be changed meanwhile."""
-    replicated: bool = False
-    """One of several replicas: work has to go on while it is down."""
-    disk: bool = False
-    """Needs disks that can be full, and so root."""
-
-
-FAULTS: dict[str, Fault] = {}
+__all__ = ["EVERY", "FAULTS", "IN_TURN"]
 
 UNREAD = 1.5
 """Seconds in which messages come together that nobody reads."""
 
 
-def _fault(
-    name: str, what: str, *, stops_load: bool = False, replicated: bool = False, disk: bool = False
-) -> Callable[[Callable[[System, random.Random], AsyncIterator[str]]], None]:
-    def register(steps: Callable[[System, random.Random], AsyncIterator[str]]) -> None:
-        FAULTS[name] = Fault(name, what, asynccontextmanager(steps), stops_load, replicated, disk)
-
-    return register
-
-
 # --- the API server ----------------------------------------------------------------------------------
 
 
-@_fault("apiserver-restart", "API server stopped, or killed with -9, and started again", stops_load=True)
+@fault("apiserver-restart", "API server stopped, or killed with -9, and started again", stops_load=True)
 async def _restart_apiserver(system: System, dice: random.Random) -> AsyncIterator[str]:
     gently = dice.random() < 0.5
     await (system.apiserver.stop() if gently else system.apiserver.kill())
@@ -57,7 +30,7 @@ async def _restart_apiserver(system: System, dice: random.Random) -> AsyncIterat
         await system.apiserver.start()
 
 
-@_fault(
+@fault(
     "apiserver-hangs", "API server stopped in its tracks (SIGSTOP): connections stay open", stops_load=True
 )
 async def _hang_apiserver(system: System, dice: random.Random) -> AsyncIterator[str]:
@@ -68,7 +41,7 @@ async def _hang_apiserver(system: System, dice: random.Random) -> AsyncIterator[
         system.apiserver.resume()
 
 
-@_fault("compaction", "link agent–API server cut, etcd compacted meanwhile, API server restarted: 410 Gone")
+@fault("compaction", "link agent–API server cut, etcd compacted meanwhile, API server restarted: 410 Gone")
 async def _compact(system: System, dice: random.Random) -> AsyncIterator[str]:
     await system.agent_kube.cut()
     try:
@@ -82,7 +55,7 @@ async def _compact(system: System, dice: random.Random) -> AsyncIterator[str]:
         assert revision > 0
 
 
-@_fault("token-rotated", "the agent's token is replaced in its file, and the old one ends")
+@fault("token-rotated", "the agent's token is replaced in its file, and the old one ends")
 async def _rotate_token(system: System, dice: random.Random) -> AsyncIterator[str]:
     await system.rotate_token()
     yield ""
@@ -95,7 +68,7 @@ def _a_link(system: System, dice: random.Random) -> str:
     return dice.choice(sorted(system.links))
 
 
-@_fault("link-cut", "a link cut: connections closed, new ones refused")
+@fault("link-cut", "a link cut: connections closed, new ones refused")
 async def _cut(system: System, dice: random.Random) -> AsyncIterator[str]:
     name = _a_link(system, dice)
     await system.links[name].cut()
@@ -105,9 +78,7 @@ async def _cut(system: System, dice: random.Random) -> AsyncIterator[str]:
         await system.links[name].mend()
 
 
-@_fault(
-    "link-half-open", "a link half-open: nothing passes, nothing is closed; old connections never recover"
-)
+@fault("link-half-open", "a link half-open: nothing passes, nothing is closed; old connections never recover")
 async def _half_open(system: System, dice: random.Random) -> AsyncIterator[str]:
     name = _a_link(system, dice)
     system.links[name].half_open()
@@ -117,7 +88,7 @@ async def _half_open(system: System, dice: random.Random) -> AsyncIterator[str]:
         await system.links[name].mend()
 
 
-@_fault("link-stalled", "a link stalled: what was held back arrives late")
+@fault("link-stalled", "a link stalled: what was held back arrives late")
 async def _stall(system: System, dice: random.Random) -> AsyncIterator[str]:
     name = _a_link(system, dice)
     system.links[name].stall()
@@ -127,7 +98,7 @@ async def _stall(system: System, dice: random.Random) -> AsyncIterator[str]:
         await system.links[name].mend()
 
 
-@_fault("link-resets", "a link resets its connections (RST) again and again, and is slow in between")
+@fault("link-resets", "a link resets its connections (RST) again and again, and is slow in between")
 async def _reset(system: System, dice: random.Random) -> AsyncIterator[str]:
     name = _a_link(system, dice)
     await system.links[name].reset()
@@ -142,7 +113,7 @@ async def _reset(system: System, dice: random.Random) -> AsyncIterator[str]:
 # --- processes ---------------------------------------------------------------------------------------
 
 
-@_fault("broker-killed", "broker killed with -9")
+@fault("broker-killed", "broker killed with -9")
 async def _kill_broker(system: System, dice: random.Random) -> AsyncIterator[str]:
     await system.kill_broker()
     try:
@@ -151,7 +122,7 @@ async def _kill_broker(system: System, dice: random.Random) -> AsyncIterator[str
         await system.start_broker()
 
 
-@_fault("broker-hangs", "broker stopped in its tracks (SIGSTOP)")
+@fault("broker-hangs", "broker stopped in its tracks (SIGSTOP)")
 async def _hang_broker(system: System, dice: random.Random) -> AsyncIterator[str]:
     system.pause_broker()
     try:
@@ -160,7 +131,7 @@ async def _hang_broker(system: System, dice: random.Random) -> AsyncIterator[str
         system.resume_broker()
 
 
-@_fault(
+@fault(
     "broker-store-deleted",
     "broker killed with -9 and its data folder deleted, with messages in it that the master has not read",
 )
@@ -176,7 +147,7 @@ async def _delete_store(system: System, dice: random.Random) -> AsyncIterator[st
         await system.start_broker()
 
 
-def _killed(name: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
+def _killed(name: str) -> Steps:
     async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
         await system.services[name].kill()
         try:
@@ -187,7 +158,7 @@ def _killed(name: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
     return steps
 
 
-def _hangs(name: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
+def _hangs(name: str) -> Steps:
     async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
         system.services[name].pause()
         try:
@@ -199,55 +170,18 @@ def _hangs(name: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
 
 
 for _name in ("agent", "master", "api"):
-    _fault(f"{_name}-killed", f"{_name} killed with -9")(_killed(_name))
-    _fault(f"{_name}-hangs", f"{_name} stopped in its tracks (SIGSTOP)")(_hangs(_name))
+    fault(f"{_name}-killed", f"{_name} killed with -9")(_killed(_name))
+    fault(f"{_name}-hangs", f"{_name} stopped in its tracks (SIGSTOP)")(_hangs(_name))
 
 
 for _name in ("master", "master-2", "api", "api-2"):
-    _fault(f"replica {_name} killed", f"{_name} of two killed with -9", replicated=True)(_killed(_name))
+    fault(f"replica {_name} killed", f"{_name} of two killed with -9", replicated=True)(_killed(_name))
 
 
-@_fault("replica master frozen", "a master of two stands still for longer than its lease", replicated=True)
+@fault("replica master frozen", "a master of two stands still for longer than its lease", replicated=True)
 async def _freeze_master(system: System, dice: random.Random) -> AsyncIterator[str]:
     system.services["master"].freeze()
     yield ""
-
-
-# --- disks -------------------------------------------------------------------------------------------
-
-TOLD = 10.0
-"""Seconds within which a full disk is told."""
-
-
-def _full(disk: str, words: str, *tellers: str) -> Callable[[System, random.Random], AsyncIterator[str]]:
-    """No room left, which the readiness of each teller says in these words."""
-
-    async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        system.disks[disk].fill()
-        try:
-            async with asyncio.timeout(TOLD):
-                for teller in tellers:
-                    while words not in (await system.unready()).get(teller, ""):
-                        await asyncio.sleep(0.1)
-            yield f"told in {loop.time() - began:.1f} s"
-        finally:
-            system.disks[disk].make_room()
-            if disk == "broker":  # room alone does not revive its streams
-                await system.stop_broker()
-                await system.start_broker()
-
-    return steps
-
-
-for _name, _words, *_tellers in (
-    ("agent", "see to the disk", "agent"),
-    ("broker", "make room and restart it", "agent", "master"),
-    ("database", "disk is full", "master"),
-):
-    _what = f"the {_name}'s disk full: told within {TOLD:.0f} s by the readiness of {' and '.join(_tellers)}"
-    _fault(f"{_name}-disk-full", _what, disk=True)(_full(_name, _words, *_tellers))
 
 
 # --- single steps ------------------------------------------------------------------------------------
@@ -256,7 +190,7 @@ REACHED = 30.0
 """Seconds within which the load takes a process to its step."""
 
 
-def _killed_at(point: Point, name: str, most: int) -> Callable[[System, random.Random], AsyncIterator[str]]:
+def _killed_at(point: Point, name: str, most: int) -> Steps:
     """The process ends by itself at one of the first `most` passes of the step, and is started as ever."""
 
     async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
@@ -288,9 +222,9 @@ for _point, _name, _most in (
     (Point.EVENTS_AFTER_SPOOL, "agent", 3),
     (Point.EVENTS_BEFORE_CONFIRM, "agent", 3),
 ):
-    _fault(_point, f"{_name} killed with -9 at this step")(_killed_at(_point, _name, _most))
+    fault(_point, f"{_name} killed with -9 at this step")(_killed_at(_point, _name, _most))
 
-_fault(
+fault(
     "replica master killed in takeover",
     "a master of two killed with -9 when it has taken leases and begun nothing",
     replicated=True,
@@ -307,3 +241,6 @@ IN_TURN = (
     "master-killed",
 )
 """What each run of the convergence test contains, in an order of its own."""
+
+EVERY = tuple(name for name, fault in FAULTS.items() if not fault.replicated and fault.needs <= POSSIBLE)
+"""Those that are possible here, with one replica of each service."""

@@ -10,6 +10,7 @@ import aiohttp
 
 from tests.faults import invariants
 from tests.faults.catalogue import FAULTS, IN_TURN
+from tests.faults.fault import Needs, Wrong
 from tests.faults.load import MARKER, Load
 from tests.faults.objects import LOAD_KINDS, NAMESPACE
 from tests.faults.report import FaultRow, Result
@@ -60,6 +61,7 @@ async def run(
     """The whole; never raises for what the system does wrong, that is in the result."""
     say(f"seed {seed}")
     dice = random.Random(seed)
+    needs = frozenset[Needs]().union(*(FAULTS[name].needs for name in plan.faults))
     async with (
         System(
             folder,
@@ -68,7 +70,8 @@ async def run(
             modules=modules,
             replicas=plan.replicas,
             postgres=postgres,
-            disks=any(FAULTS[name].disk for name in plan.faults),
+            disks=Needs.DISKS in needs,
+            shimmed=Needs.SHIM in needs,
         ) as system,
         Load(system.plane, system.recorder, seed, plan.rate) as load,
     ):
@@ -117,13 +120,18 @@ class Scenario:
         await asyncio.sleep(self._plan.calm)
         recorder = self._system.recorder
         start = loop.time()
-        seconds = self._dice.uniform(*self._plan.outage)
+        seconds = min(self._dice.uniform(*self._plan.outage), fault.longest)
         resumed: float | None = None
-        async with fault.breaking(self._system, self._dice) as choice:
-            broken = loop.time()
-            if fault.replicated:  # the others go on meanwhile
-                resumed = await self._recovery(RESUMES)
-            await asyncio.sleep(max(0.0, broken + seconds - loop.time()))
+        choice, broken = "", start
+        try:
+            async with fault.breaking(self._system, self._dice) as choice:
+                broken = loop.time()
+                if fault.replicated:  # the others go on meanwhile
+                    resumed = await self._recovery(RESUMES)
+                await asyncio.sleep(max(0.0, broken + seconds - loop.time()))
+                end = loop.time()
+        except (Wrong, TimeoutError, aiohttp.ClientError) as wrong:
+            self._result.violations.append(f"{name}: {str(wrong) or type(wrong).__name__}")
             end = loop.time()
         self._mended = mended = loop.time()
         row = FaultRow(

@@ -23,12 +23,13 @@ from services.runtime.bus.errors import BusError
 from services.runtime.errors import UserError
 from services.runtime.listen import any_port
 from services.runtime.settings import BusSettings
+from tests.faults import shim
 from tests.faults.apiserver import ApiServer, RotatedToken, kubeconfig_through
 from tests.faults.audit import Audit
 from tests.faults.disk import MIB, Disk
-from tests.faults.processes import ServiceProcess
 from tests.faults.proxy import Proxy
 from tests.faults.recorder import Recorder
+from tests.faults.supervised import SupervisedProcess
 from tests.postgres.server import Postgres
 
 CLUSTER = "faulty"
@@ -68,10 +69,12 @@ class System:
         replicas: int = 1,
         postgres: Postgres | None = None,
         disks: bool = False,
+        shimmed: bool = False,
     ) -> None:
         """`modules`: what is run in place of `services`, by process (planted bugs). `replicas`: of master and
         api; the first ones have proxies in their links. Without `postgres` the database is SQLite.
-        `disks`: each that writes has a small disk of its own; only root can have that.
+        `disks`: each that writes has a small disk of its own; only root can have that. `shimmed`: disks of
+        agent and database may fail, and clocks be wrong; see `shim`.
         """
         self.folder = folder
         self.home = folder / "home"
@@ -81,15 +84,17 @@ class System:
         self.token = RotatedToken(self.plane, folder)
         self.target = kubernetes(CLUSTER)
         self.disks = {name: Disk(self.home / where, size) for name, (where, size) in DISKS.items()}
-        self.services: dict[str, ServiceProcess] = {}
+        self.services: dict[str, SupervisedProcess] = {}
         self.health_urls: dict[str, str] = {}
         self.api_urls: list[str] = []
         self._seed = seed
         self._variables = dict(variables)
         self._modules = dict(modules or {})
         self._replicas = replicas
-        self._postgres = postgres
+        self.postgres = postgres
         self._own_disks = disks
+        self._shimmed = shimmed
+        self._shim: Path | None = None
         self._stack = AsyncExitStack()
         self._http: aiohttp.ClientSession | None = None
 
@@ -120,13 +125,15 @@ class System:
         self._stack.push_async_callback(self.stop_broker)
         await self.start_broker()
         url = f"sqlite+aiosqlite:///{self.home / 'database' / 'atlhyper.db'}"
-        if self._postgres is not None:
-            url = await asyncio.to_thread(self._postgres.new_database, migrated=False)
+        if self.postgres is not None:
+            url = await asyncio.to_thread(self.postgres.new_database, migrated=False)
         await migrate.upgrade(url)
         self.database = await self._stack.enter_async_context(Database(url))
         self.audit = Audit(self.database)
         await self.audit.install()
 
+        if self._shimmed:
+            self._shim = await asyncio.to_thread(shim.compiled, self.folder)
         broker_port = int(self.broker.url.rpartition(":")[2])
         kube_port = self.plane.layout.ports["kube-apiserver"]
         enter = self._stack.enter_async_context
@@ -139,10 +146,10 @@ class System:
             "master–broker": self.master_broker,
         }
         self.database_url = url
-        if self._postgres is not None:
-            self.database_link = await enter(Proxy.to("127.0.0.1", self._postgres.port, self._seed + 3))
+        if self.postgres is not None:
+            self.database_link = await enter(Proxy.to("127.0.0.1", self.postgres.port, self._seed + 3))
             self.links["services–PostgreSQL"] = self.database_link
-            self.database_url = url.replace(f":{self._postgres.port}/", f":{self.database_link.listen_port}/")
+            self.database_url = url.replace(f":{self.postgres.port}/", f":{self.database_link.listen_port}/")
         self._http = await enter(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
         self.settings = BusSettings(home=self.home, nats_url=self.broker.url)
         reader = await enter(client.connect(self.settings, "reader", name="harness", wait=True))
@@ -186,8 +193,11 @@ class System:
             listen: address,
             **own,
         }
+        if self._shim is not None:
+            disk = "agent" if name == "agent" else "database"
+            env |= shim.variables(self._shim, self.disks[disk].folder, self.failing_disk(disk))
         module = self._modules.get(name, "services")
-        self.services[name] = ServiceProcess(name, [module, *arguments], env, self.folder / f"{name}.log")
+        self.services[name] = SupervisedProcess(name, [module, *arguments], env, self.folder / f"{name}.log")
         self.health_urls[name] = f"http://{address}"
 
     async def until_ready(self, *, second: bool) -> None:
@@ -240,6 +250,10 @@ class System:
         assert self.broker.pid is None
         # A disk of its own stays, and is empty.
         shutil.rmtree(credentials.folder(self.home) / "data", ignore_errors=self._own_disks)
+
+    def failing_disk(self, disk: str) -> Path:
+        """While this file is there the agent, or master and api, cannot write to that disk of theirs."""
+        return self.folder / f"{disk}-disk-fails"
 
     async def rotate_token(self) -> None:
         """A new token for the agent; the old one ends."""

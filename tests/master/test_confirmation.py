@@ -13,6 +13,7 @@ from schemas.envelope import Envelope, sequence_text
 from services.agent.store.file import StateUnavailable
 from services.agent.store.rows import ROW_BYTES
 from services.master.confirmations import Confirmations
+from services.master.teller import Teller
 from services.persistence.events.confirmations import SpoolId
 from services.runtime.bus.client import Bus
 from services.runtime.tasks import cancelled
@@ -302,7 +303,7 @@ async def test_an_agent_of_before_is_told_nothing(
 
 async def test_news_of_nothing_ends_no_sender(bus: Connect, agent: BusAgent) -> None:
     """After a batch that commits nothing more, the next confirmation is sent all the same."""
-    confirmations = Confirmations(await bus("master"))
+    confirmations = Confirmations(Teller(await bus("master")))
     task = asyncio.create_task(confirmations.run())
     spool = SpoolId(agent.source.target, "e1")
 

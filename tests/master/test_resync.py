@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.master.resync import Resyncs, Superseding
+from services.master.teller import Teller
 from services.runtime.tasks import cancelled
 from tests.bus.fixtures import Connect
 from tests.master.agent import BusAgent
@@ -16,7 +17,7 @@ from tests.waiting import until
 @pytest.fixture
 async def resyncs(bus: Connect) -> AsyncIterator[Resyncs]:
     """Running, with room for one agent at a time."""
-    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=30.0)
+    resyncs = Resyncs(Teller(await bus("master")), concurrency=1, interval=0.1, patience=30.0)
     task = asyncio.create_task(resyncs.run())
     yield resyncs
     await cancelled(task)
@@ -43,7 +44,7 @@ async def test_agent_that_does_not_answer_makes_room(
     bus: Connect, agent: BusAgent, second_agent: BusAgent
 ) -> None:
     """One that is gone keeps its place for a while only, and gets another turn later."""
-    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=0.5)
+    resyncs = Resyncs(Teller(await bus("master")), concurrency=1, interval=0.1, patience=0.5)
     task = asyncio.create_task(resyncs.run())
     resyncs.want(agent.source.target, "e1", "gap")
     resyncs.want(second_agent.source.target, "f1", "gap")
@@ -66,7 +67,7 @@ async def test_lost_agents_do_not_hold_up_the_others(
     bus: Connect, agent: BusAgent, second_agent: BusAgent
 ) -> None:
     """An agent that never answers rests ever longer between its turns, until it publishes again."""
-    resyncs = Resyncs(await bus("master"), concurrency=1, interval=0.1, patience=0.3)
+    resyncs = Resyncs(Teller(await bus("master")), concurrency=1, interval=0.1, patience=0.3)
     task = asyncio.create_task(resyncs.run())
     lost, there = agent, second_agent
     resyncs.want(lost.source.target, "e1", "gap")
@@ -105,7 +106,7 @@ async def test_what_a_stray_epoch_lacks_is_not_asked_for_ever(resyncs: Resyncs, 
 
 async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
     """A hundred frames in a moment make one message."""
-    losers = Superseding(await bus("master"), 5.0)
+    losers = Superseding(Teller(await bus("master")), 5.0)
     for _ in range(100):
         await losers.tell(agent.source.target, "e1", "e2", "instance-1")
     await until(lambda: agent.heard)
@@ -115,6 +116,6 @@ async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) 
 
 async def test_who_may_not_tell_goes_on(bus: Connect, agent: BusAgent) -> None:
     """A refused message is logged and left: what it follows from is committed, and would be repeated."""
-    losers = Superseding(await bus("api"), 5.0)
+    losers = Superseding(Teller(await bus("api")), 5.0)
     await losers.tell(agent.source.target, "e1", "e2", "")
     assert agent.heard == []

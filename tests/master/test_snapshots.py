@@ -9,9 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from schemas.ids import Target, kubernetes
+from services.master.confirmations import Confirmations
 from services.master.nudges import Nudges
+from services.master.parts import Parts
 from services.master.resync import Resyncs, Superseding
+from services.master.settings import MasterSettings
 from services.master.snapshots import AHEAD, SnapshotReader
+from services.master.teller import Teller
 from services.master.work import DatabaseWork
 from services.persistence import tables
 from services.persistence.database.engine import Database
@@ -60,9 +64,18 @@ class Reading:
 
     async def start(self) -> "asyncio.Task[None]":
         bus = await self._bus("master")
-        resyncs, losers = Resyncs(bus, 1, 1.0, 10.0), Superseding(bus, 1.0)
-        reader = SnapshotReader(bus, self._db, DatabaseWork(), resyncs, losers, Nudges(bus), SHARD)
-        return asyncio.create_task(reader.consumer.run())
+        teller = Teller(bus)
+        parts = Parts(
+            settings=MasterSettings(),
+            bus=bus,
+            db=self._db,
+            work=DatabaseWork(),
+            resyncs=Resyncs(teller, 1, 1.0, 10.0),
+            losers=Superseding(teller, 1.0),
+            nudges=Nudges(teller),
+            confirmations=Confirmations(teller),
+        )
+        return asyncio.create_task(SnapshotReader(parts, SHARD).consumer.run())
 
 
 async def applied(db: Database, target: Target) -> int:

@@ -14,6 +14,7 @@ from services.persistence import revisions, tables
 from services.persistence.cursors import CursorStore
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.database.postgresql import CONNECTIONS
 from services.persistence.events.store import store_events
 from services.persistence.leases import FencedDatabase, Holding, LeaseLost, Leases, Situation
 from services.persistence.presence.store import Sign, store_signs
@@ -175,6 +176,32 @@ async def test_transaction_in_hand_ends_before_another_takes_over(new_url: Calla
         with pytest.raises(LeaseLost):
             async with FencedDatabase(db, holding).write():
                 pass
+
+
+@only_on("postgresql")
+async def test_renewal_waits_for_no_writer(new_url: Callable[[], str]) -> None:
+    """While all connections for writing are in use for longer than a lease lasts, it is renewed in time."""
+    url, busy = new_url(), 2.0
+
+    async def write() -> None:
+        async with db.write() as session:
+            await (await session.connection()).execute(sa.select(sa.func.pg_sleep(busy)))
+
+    async def renew() -> None:
+        while (await one.turn([held], nothing))[0].held:
+            await asyncio.sleep(busy / 12)
+
+    async with Database(url) as db, Database(url) as other:
+        one, two = Leases(db, "one", busy / 2), Leases(other, "two", busy / 2)
+        held = await must_take(one)
+        renewing = asyncio.create_task(renew())
+        crowd = [asyncio.create_task(write()) for _ in range(4 * CONNECTIONS)]
+        while not any(task.done() for task in [renewing, *crowd]):
+            assert await take(two) is None
+            await asyncio.sleep(busy / 12)
+        assert not renewing.done()
+        for task in [renewing, *crowd]:
+            await cancelled(task)
 
 
 @only_on("postgresql")

@@ -79,7 +79,7 @@ async def test_filters(session: Session) -> None:
     assert await count(namespace="ns-0") == 7
     assert await count(namespace="") == 0
     assert await count(node="node-1", targets=(kubernetes("a"),)) == 5
-    assert await count(owner="ReplicaSet/none") == 0
+    assert await count(owner=("ReplicaSet", "none")) == 0
 
 
 async def test_continue_of_another_query_is_refused(session: Session) -> None:

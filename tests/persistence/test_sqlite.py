@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database
@@ -24,6 +25,25 @@ async def test_sqlite_is_set_up_for_us(db: Database) -> None:
             connection = await session.connection()
             for pragma, value in {**common, "synchronous": synchronous}.items():
                 assert (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() == value
+
+
+@only_on("sqlite")
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 200])
+async def test_rows_come_whole_and_in_portions(db: Database, count: int) -> None:
+    """However many there are; a statement that is left early is closed, so that the next one may write."""
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {count}) SELECT i FROM n"
+    wanted = list(range(1, count + 1))
+    async with db.write() as session:
+        connection = await session.connection()
+        assert (await connection.scalars(sa.text(numbers))).all() == wanted
+        for size in (2, 50, 64, 300):
+            options = {"yield_per": size}
+            async with connection.stream(sa.text(numbers), execution_options=options) as result:
+                assert [row.i async for portion in result.partitions() for row in portion] == wanted
+            async with connection.stream(sa.text(numbers), execution_options=options) as result:
+                first = await anext(aiter(result.partitions()), [])
+                assert [row.i for row in first] == wanted[: len(first)]
+        await connection.exec_driver_sql("DROP TABLE clock")
 
 
 @only_on("sqlite")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from litestar import Controller, get
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
 from services.api import examples, parameters, problems
@@ -11,6 +12,12 @@ from services.api.examples import answer
 from services.api.models import DeadLetter, DeadLetterList, WholeDeadLetter, as_stored
 from services.persistence import queries
 from services.persistence.database.engine import Database
+
+_ID = PathParameter(
+    description="Its id.",
+    max_length=parameters.MAX_TEXT,
+    examples=[Example(value=examples.DEAD_LETTER["id"])],
+)
 
 
 class DeadLetterController(Controller):
@@ -48,7 +55,7 @@ class DeadLetterController(Controller):
     async def get_dead_letter(
         self,
         database: NamedDependency[Database],
-        id: Annotated[str, PathParameter(description="Its id.", max_length=parameters.MAX_TEXT)],
+        id: Annotated[str, _ID],
     ) -> WholeDeadLetter:
         """One dead letter, with the payload in Base64 as `body`."""
         async with database.read() as session:

@@ -1,22 +1,22 @@
 """Kubernetes Events of the fleet: they outlive the objects they are about."""
 
-from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from litestar import Controller, get
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 
-from schemas.ids import AgentKind, Target
-from services.api import examples, parameters, problems
+from schemas.ids import AgentKind
+from schemas.kubernetes.event import EVENT
+from services.api import etags, examples, parameters, problems
+from services.api.controllers.fleet import fleet_list
 from services.api.examples import answer
+from services.api.fleet_models import EventList
 from services.api.lookup import find_agent
-from services.api.models import Event, EventList, StoredEvent, as_stored, extended
-from services.api.parameters import text
-from services.api.watch.position import Position
+from services.api.models import StoredEvent, View, as_stored, extended
+from services.api.selection import Asked
 from services.persistence import queries
 from services.persistence.database.engine import Database
-from services.persistence.queries import EventFilter
 
 
 class EventController(Controller):
@@ -27,68 +27,82 @@ class EventController(Controller):
 
     @get(
         summary="Kubernetes Events of the fleet",
-        responses=problems.responses(problems.UNKNOWN_AGENT)
-        | answer(EventList, "A page of Events", examples.EVENTS),
+        responses=problems.responses(problems.UNKNOWN_AGENT, problems.QUERY_TIMEOUT)
+        | answer(EventList, "A page of Events", examples.EVENTS)
+        | etags.NOT_MODIFIED,
     )
     async def list_events(
         self,
+        request: Request[Any, Any, Any],
         database: NamedDependency[Database],
-        cluster: Annotated[
-            str | None, QueryParameter(description="Clusters, separated by commas.", max_length=4096)
-        ] = None,
+        cluster: parameters.Clusters = None,
         namespace: parameters.Namespace = None,
-        type: Annotated[str | None, text("`Normal` or `Warning`.")] = None,
-        reason: Annotated[str | None, text("Such as `BackOff`.")] = None,
-        kind: Annotated[str | None, text("Kind of the object it is about, such as `Pod`.")] = None,
-        name: Annotated[str | None, text("Name of the object it is about.")] = None,
-        since: Annotated[datetime | None, QueryParameter(description="Last seen then or later.")] = None,
-        until: Annotated[datetime | None, QueryParameter(description="Last seen before then.")] = None,
-        q: Annotated[str | None, text("A piece of message, reason or object's name, in any case.")] = None,
+        type: parameters.EventType = None,
+        reason: parameters.Reason = None,
+        kind: parameters.AboutKind = None,
+        name: parameters.AboutName = None,
+        node: parameters.Node = None,
+        field_selector: parameters.FieldSelector = None,
+        since: parameters.Since = None,
+        until: parameters.Until = None,
+        q: parameters.Text = None,
+        sort: parameters.Sort = None,
         limit: parameters.Limit = parameters.DEFAULT_LIMIT,
         continue_: parameters.Continue = None,
-    ) -> EventList:
-        """A page of Events, the one seen last first."""
-        where = EventFilter(
-            clusters=_clusters(cluster),
+        view: parameters.ViewParameter = View.SUMMARY,
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[EventList]:
+        """A page of Events, the one seen last first unless sorted otherwise."""
+        asked = Asked(
             namespace=namespace,
+            field_selector=field_selector,
+            node=node,
+            q=q,
+            sort=sort,
             type=type,
             reason=reason,
             kind=kind,
             name=name,
-            since=parameters.aware("since", since),
-            until=parameters.aware("until", until),
-            q=q,
+            since=since,
+            until=until,
         )
-        async with database.read() as session:
-            position = Position.at((await queries.revisions(session)).revs)
-            for known in dict.fromkeys(where.clusters or ()):
-                await find_agent(session, Target(AgentKind.KUBERNETES, known))
-            page = await queries.list_events(session, where, limit=limit, continue_=continue_ or "")
-        return EventList(
-            items=[as_stored(item, Event) for item in page.items],
-            continue_=page.continue_ or None,
-            remaining=page.remaining,
-            as_of=page.as_of,
-            position=str(position),
+        found = await fleet_list(
+            request,
+            database,
+            EVENT.resource,
+            asked,
+            cluster,
+            limit=limit,
+            continue_=continue_,
+            view=view,
+            if_none_match=if_none_match,
         )
+        return cast(Response[EventList], found)
 
     @get(
         "/{cluster:str}/{uid:str}",
         summary="One Kubernetes Event",
-        responses=problems.responses(problems.UNKNOWN_AGENT, problems.UNKNOWN_OBJECT)
-        | answer(StoredEvent, "The Event", examples.EVENT),
+        responses=problems.responses(problems.UNKNOWN_AGENT, problems.UNKNOWN_OBJECT, problems.QUERY_TIMEOUT)
+        | answer(StoredEvent, "The Event", examples.EVENT)
+        | etags.NOT_MODIFIED,
     )
     async def get_event(
         self,
+        request: Request[Any, Any, Any],
         database: NamedDependency[Database],
         cluster: parameters.AgentId,
         uid: Annotated[str, PathParameter(description="Its `metadata.uid`.", max_length=parameters.MAX_TEXT)],
-    ) -> StoredEvent:
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[StoredEvent]:
         """One Event, its newest version."""
         async with database.read() as session:
             status = await find_agent(
                 session, parameters.target(AgentKind.KUBERNETES, cluster, name="cluster")
             )
+            rev = await queries.event_revision(session, cluster, uid)
+            tag = etags.tag(request, rev, status.as_of)
+            if rev is not None and etags.matches(if_none_match, tag):
+                return etags.unchanged(tag)
             row = await queries.get_event(session, cluster, uid)
         if row is None:
             raise problems.ProblemError(
@@ -96,12 +110,4 @@ class EventController(Controller):
                 f"no Event {uid} of cluster {cluster} is stored",
                 f"see what there is: /api/v1/events?cluster={cluster}",
             )
-        return as_stored(extended(row, {"as_of": status.as_of}), StoredEvent)
-
-
-def _clusters(text: str | None) -> tuple[str, ...] | None:
-    """The clusters of a filter. Raises ProblemError for what can be no cluster's id."""
-    if text is None:
-        return None
-    named = tuple(part.strip() for part in text.split(","))
-    return tuple(parameters.target(AgentKind.KUBERNETES, part, name="cluster").id for part in named)
+        return etags.tagged(as_stored(extended(row, {"as_of": status.as_of}), StoredEvent), tag)

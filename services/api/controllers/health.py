@@ -8,11 +8,21 @@ from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.api import problems
+from services.api.examples import text
 from services.api.problems import ProblemError
 from services.runtime.health import Health
 
 _METRICS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
 """Litestar adds the character set itself."""
+_METRICS_EXAMPLE = """\
+# HELP atlhyper_api_requests_total Requests answered
+# TYPE atlhyper_api_requests_total counter
+atlhyper_api_requests_total{method="GET",route="/api/v1/clusters",status="200"} 17.0
+"""
+
+
+_ALIVE = problems.responses() | text("It is", "ok\n")
+_METERED = problems.responses() | text("All metrics of the process", _METRICS_EXAMPLE)
 
 
 class HealthController(Controller):
@@ -20,7 +30,7 @@ class HealthController(Controller):
 
     tags = ("health",)
 
-    @get("/livez", summary="Is the process alive?", media_type=MediaType.TEXT, responses=problems.responses())
+    @get("/livez", summary="Is the process alive?", media_type=MediaType.TEXT, responses=_ALIVE)
     async def livez(self) -> str:
         """`ok` as long as the event loop turns: a process whose database is away must be left running."""
         return "ok\n"
@@ -29,7 +39,7 @@ class HealthController(Controller):
         "/readyz",
         summary="Can it do its work?",
         media_type=MediaType.TEXT,
-        responses=problems.responses(problems.NOT_READY),
+        responses=problems.responses(problems.NOT_READY) | text("It can", "[+] database ok\nok\n"),
     )
     async def readyz(
         self,
@@ -46,7 +56,7 @@ class HealthController(Controller):
             raise ProblemError(problems.NOT_READY, detail, problems.NOT_READY.next)
         return health.text(verbose=verbose is not None)
 
-    @get("/metrics", summary="Metrics", media_type=MediaType.TEXT, responses=problems.responses())
+    @get("/metrics", summary="Metrics", media_type=MediaType.TEXT, responses=_METERED)
     async def metrics(self) -> Response[bytes]:
         """Prometheus' text format."""
         return Response(generate_latest(), media_type=_METRICS)

@@ -1,19 +1,21 @@
 """Objects of one agent; for a cluster, what `kubectl get` would list there."""
 
-from litestar import Controller, get
+from typing import Any
+
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 from msgspec import Raw
 
 from schemas.ids import AgentKind
 from schemas.kubernetes.event import EVENT
-from services.api import examples, parameters, problems
+from services.api import etags, examples, parameters, problems
 from services.api.examples import answer
-from services.api.lookup import find_agent, find_collection
-from services.api.models import ResourceList, Row, StoredObject, View, as_stored, extended
+from services.api.lookup import find_standing
+from services.api.models import ResourceList, Row, StoredObject, View, as_list, as_stored, extended
+from services.api.selection import Asked, List
 from services.api.watch.position import Position
 from services.persistence import queries
 from services.persistence.database.engine import Database
-from services.persistence.queries import EventFilter, ResourceFilter
 
 CLUSTER_SCOPED = "_"
 """The namespace in the path of an object that has none."""
@@ -27,54 +29,77 @@ class ResourceController(Controller):
     @get(
         ["/clusters/{id:str}/{resource:str}", "/agents/{kind:str}/{id:str}/resources/{resource:str}"],
         summary="The objects of one resource",
-        responses=problems.responses(problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE)
-        | answer(ResourceList, "A page of rows", examples.RESOURCES),
+        responses=problems.responses(
+            problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
+        )
+        | answer(ResourceList, "A page of rows", examples.RESOURCES)
+        | etags.NOT_MODIFIED,
     )
     async def list_resources(
         self,
+        request: Request[Any, Any, Any],
         database: NamedDependency[Database],
         id: parameters.AgentId,
         resource: parameters.Resource,
         kind: parameters.Kind = AgentKind.KUBERNETES,
         namespace: parameters.Namespace = None,
+        label_selector: parameters.LabelSelector = None,
+        field_selector: parameters.FieldSelector = None,
+        owner: parameters.Owner = None,
+        node: parameters.Node = None,
+        q: parameters.Text = None,
+        type: parameters.EventType = None,
+        reason: parameters.Reason = None,
+        about_kind: parameters.AboutKind = None,
+        about_name: parameters.AboutName = None,
+        since: parameters.Since = None,
+        until: parameters.Until = None,
+        sort: parameters.Sort = None,
         limit: parameters.Limit = parameters.DEFAULT_LIMIT,
         continue_: parameters.Continue = None,
         view: parameters.ViewParameter = View.SUMMARY,
-    ) -> ResourceList:
-        """A page of rows, by namespace and name.
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[ResourceList]:
+        """A page of rows, by namespace and name unless sorted otherwise.
 
         `collection` says whether they are all there is: a resource that is forbidden, failing or switched off
         has the rows of when it was last seen, or none. `events` are the cluster's stored Events, the newest
         first, as under `/events`.
         """
-        target = parameters.target(kind, id)
+        targets = (parameters.target(kind, id),)
+        asked = Asked(
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            owner=owner,
+            node=node,
+            q=q,
+            sort=sort,
+            type=type,
+            reason=reason,
+            kind=about_kind,
+            name=about_name,
+            since=since,
+            until=until,
+        )
         async with database.read() as session:
-            position = Position.at((await queries.revisions(session)).revs)
-            collection = find_collection(await find_agent(session, target), resource)
-            if kind is AgentKind.KUBERNETES and resource == EVENT.resource:
-                page = await queries.list_events(
-                    session,
-                    EventFilter(clusters=(id,), namespace=namespace),
-                    limit=limit,
-                    continue_=continue_ or "",
-                    full=view is View.FULL,
-                )
-            else:
-                page = await queries.list_resources(
-                    session,
-                    ResourceFilter(resource=resource, targets=(target,), namespace=namespace),
-                    limit=limit,
-                    continue_=continue_ or "",
-                    full=view is View.FULL,
-                )
-        return ResourceList(
-            items=[as_stored(item, Row) for item in page.items],
+            revs = (await queries.revisions(session)).revs
+            as_of, collection = await find_standing(session, targets[0], resource)
+            wish = List.of(resource, targets, asked)
+            kept = await queries.events_kept_since(session) if wish.events else None
+            tag = etags.tag(request, etags.of_shards(revs, targets), as_of, collection, kept)
+            if etags.matches(if_none_match, tag):
+                return etags.unchanged(tag)
+            page = await wish.page(session, limit=limit, continue_=continue_, view=view)
+        body = ResourceList(
+            items=as_list(page.items, Row),
             continue_=page.continue_ or None,
             remaining=page.remaining,
-            as_of=page.as_of,
-            position=str(position),
+            as_of=as_of,
+            position=str(Position.at(revs)),
             collection=collection,
         )
+        return etags.tagged(body, tag)
 
     @get(
         [
@@ -83,37 +108,42 @@ class ResourceController(Controller):
         ],
         summary="One object",
         responses=problems.responses(
-            problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.UNKNOWN_OBJECT
+            problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.UNKNOWN_OBJECT, problems.QUERY_TIMEOUT
         )
-        | answer(StoredObject, "The row and its projection", examples.OBJECT),
+        | answer(StoredObject, "The row and its projection", examples.OBJECT)
+        | etags.NOT_MODIFIED,
     )
     async def get_resource(
         self,
+        request: Request[Any, Any, Any],
         database: NamedDependency[Database],
         id: parameters.AgentId,
         resource: parameters.Resource,
         namespace: parameters.ObjectNamespace,
         name: parameters.ObjectName,
         kind: parameters.Kind = AgentKind.KUBERNETES,
-    ) -> StoredObject:
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[StoredObject]:
         """One row, with the object's projection as `object` and the moments it speaks of."""
         target = parameters.target(kind, id)
+        key = (target, resource, "" if namespace == CLUSTER_SCOPED else namespace, name)
         async with database.read() as session:
-            status = await find_agent(session, target)
-            collection = find_collection(status, resource)
-            stored = await queries.get_resource(
-                session, target, resource, "" if namespace == CLUSTER_SCOPED else namespace, name
-            )
+            as_of, collection = await find_standing(session, target, resource)
+            rev = await queries.object_revision(session, *key)
+            tag = etags.tag(request, rev, as_of)
+            if rev is not None and etags.matches(if_none_match, tag):
+                return etags.unchanged(tag)
+            stored = await queries.get_resource(session, *key)
         if stored is not None:
             about = {"object": Raw(stored.body), "updated_at": stored.updated_at, "as_of": stored.as_of}
-            return as_stored(extended(stored.summary, about), StoredObject)
+            return etags.tagged(as_stored(extended(stored.summary, about), StoredObject), tag)
         if kind is AgentKind.KUBERNETES and resource == EVENT.resource:
             next_step = f"an Event is read by its uid: /api/v1/events/{id}/<uid>"
         else:
             next_step = f"see what there is: /api/v1/agents/{target.kind}/{id}/resources/{resource}"
-        as_of = status.as_of.strftime("%Y-%m-%dT%H:%M:%SZ") if status.as_of else "never"
+        moment = as_of.strftime("%Y-%m-%dT%H:%M:%SZ") if as_of else "never"
         raise problems.ProblemError(
             problems.UNKNOWN_OBJECT,
-            f"{target} has no {resource} {namespace}/{name} as of {as_of} (collection: {collection.state})",
+            f"{target} has no {resource} {namespace}/{name} as of {moment} (collection: {collection.state})",
             next_step,
         )

@@ -3,20 +3,18 @@
 import asyncio
 from contextlib import aclosing
 
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from services.api import problems
+from services.api.streaming import is_head, while_there
 from services.api.watch import metrics
 from services.api.watch.hub import Hub, TooManyReaders
 from services.api.watch.reader import Reader, Wish
 from services.runtime import logs
-from services.runtime.tasks import cancelled
 
 _log = logs.get_logger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
-HEAD = "atlhyper.head"
-"""Extension of the ASGI scope: the request was HEAD."""
 STUCK = 60.0
 """Seconds in which a reader has to take something of what is sent to it."""
 _HEADERS = [
@@ -43,27 +41,16 @@ class EventStream:
                 reader = Reader(self._hub, self._wish)
                 await reader.open()
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                if HEAD in (scope.get("extensions") or {}):
+                if is_head(scope):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 else:
-                    await self._until_gone(reader, receive, send)
+                    await while_there(receive, self._send(reader, send))
         except TooManyReaders as error:
             raise problems.ProblemError(
                 problems.TOO_MANY_READERS,
                 f"{self._hub.max_readers} readers follow the changes already",
                 problems.TOO_MANY_READERS.next,
             ) from error
-
-    async def _until_gone(self, reader: Reader, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send(reader, send), name="watch")
-        listening = asyncio.create_task(_disconnected(receive), name="watch: is the reader there?")
-        try:
-            await asyncio.wait([sending, listening], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancelled(listening)
-            await cancelled(sending)
-        if not sending.cancelled():
-            sending.result()
 
     async def _send(self, reader: Reader, send: Send) -> None:
         async with aclosing(reader.blocks()) as blocks:
@@ -76,13 +63,3 @@ class EventStream:
                     _log.warning("a reader took nothing for too long", seconds=STUCK)
                     return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def asked_for_head(scope: HTTPScope) -> HTTPScope:
-    """The scope of a GET that is to be answered without content."""
-    return {**scope, "method": "GET", "extensions": {**(scope.get("extensions") or {}), HEAD: {}}}

@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from services.persistence.database import postgresql, sqlite
+from services.persistence.database import driver, postgresql, sqlite
 from services.persistence.database.errors import DatabaseUnavailable, explained
 from services.persistence.database.postgresql import Limits
 from services.persistence.database.types import encode_json
@@ -37,20 +37,33 @@ class Database:
     Opening it touches nothing; `services.persistence.database.migrate` makes its tables and checks them.
     """
 
-    def __init__(self, url: str, application: str = "", limits: Limits | None = None) -> None:
-        """`application` is shown in PostgreSQL's list of connections. SQLite has only the limit `lock`."""
+    def __init__(
+        self, url: str, application: str = "", limits: Limits | None = None, query_timeout: float = 0
+    ) -> None:
+        """`application` is shown in PostgreSQL's list of connections. SQLite has only the limit `lock`.
+
+        `query_timeout`: seconds that one statement of a reader may take, on every database; 0: what `limits`
+        say.
+        """
         self._url = make_url(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._limits = limits or Limits()
+        self._query_timeout = query_timeout
         self._write_lock = asyncio.Lock() if self.is_sqlite else nullcontext()
         if self.is_sqlite:
             self._writer = self._sqlite("BEGIN IMMEDIATE", "NORMAL", connections=1)
             self._durable_writer = self._sqlite("BEGIN IMMEDIATE", "FULL", connections=1)
+            self._urgent_writer = self._writer
             self._reader = self._sqlite("BEGIN", "NORMAL", connections=_READERS)
+            if query_timeout:
+                sqlite.end_slow(self._reader, query_timeout)
         else:
             application = f"atlhyper {application}".rstrip()
-            self._writer = self._durable_writer = self._postgresql(application)
-            self._reader = self._postgresql(application).execution_options(
+            self._urgent_writer = self._postgresql(application, connections=1)
+            self._writer = self._postgresql(application, postgresql.CONNECTIONS - 1)
+            self._durable_writer = self._writer
+            limits = self._limits.for_queries(query_timeout) if query_timeout else self._limits
+            self._reader = self._postgresql(application, postgresql.CONNECTIONS, limits).execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
 
@@ -65,18 +78,19 @@ class Database:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for engine in (self._reader, self._writer, self._durable_writer):
+        for engine in (self._reader, self._writer, self._durable_writer, self._urgent_writer):
             await engine.dispose()
 
     @asynccontextmanager
-    async def write(self, *, durable: bool = False) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[Session]:
         """A transaction that writes: committed at the end, rolled back when the block raises.
 
         `durable`: once committed it outlives a power cut, whoever was told of it meanwhile. PostgreSQL's are
         always so; on SQLite others may be undone by one, to the state after an earlier transaction.
+        `urgent`: on PostgreSQL by a connection that the others do not use, however many they are.
         Raises DatabaseUnavailable when the database is locked, full, unwritable or away.
         """
-        engine = self._durable_writer if durable else self._writer
+        engine = self._urgent_writer if urgent else self._durable_writer if durable else self._writer
         with explained(self.name):
             async with self._write_lock, _session(engine) as session, session.begin():
                 await session.connection()  # begins now: what follows may rest on what it reads
@@ -86,9 +100,9 @@ class Database:
     async def read(self) -> AsyncIterator[Session]:
         """A transaction that only reads: all its statements see one moment.
 
-        Raises DatabaseUnavailable when the database cannot be read.
+        Raises DatabaseUnavailable when the database cannot be read, QueryTimeout for a slow statement.
         """
-        with explained(self.name):
+        with explained(self.name, self._query_timeout):
             async with _session(self._reader) as session, session.begin():
                 yield session
 
@@ -118,13 +132,14 @@ class Database:
             ) from error
 
     def _sqlite(self, begin: str, synchronous: str, connections: int) -> AsyncEngine:
-        engine = self._engine(pool_size=connections)
+        arguments = {"async_creator_fn": driver.connect}
+        engine = self._engine(pool_size=connections, connect_args=arguments)
         sqlite.prepare(engine, begin, synchronous, busy_timeout=self._limits.lock)
         return engine
 
-    def _postgresql(self, application: str) -> AsyncEngine:
-        arguments = postgresql.connect_arguments(self._url, application, self._limits)
-        engine = self._engine(pool_size=postgresql.CONNECTIONS, pool_pre_ping=True, connect_args=arguments)
+    def _postgresql(self, application: str, connections: int, limits: Limits | None = None) -> AsyncEngine:
+        arguments = postgresql.connect_arguments(self._url, application, limits or self._limits)
+        engine = self._engine(pool_size=connections, pool_pre_ping=True, connect_args=arguments)
         postgresql.prepare(engine)
         return engine
 

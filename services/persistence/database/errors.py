@@ -17,6 +17,10 @@ class DatabaseUnavailable(UserError):
         super().__init__(message, next_step, EXIT_TEMPORARY)
 
 
+class QueryTimeout(DatabaseUnavailable):
+    """A query took longer than its reader may; the same one will again, one for less may not."""
+
+
 class RevisionError(UserError):
     """The database has a schema that this version cannot use."""
 
@@ -81,11 +85,16 @@ _NEXT_STEP = "check that the database runs and that `atlhyper db upgrade` has be
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
-    """Turns what a driver raises into DatabaseUnavailable, unless the values are at fault."""
+def explained(where: str, query_timeout: float = 0) -> Iterator[None]:
+    """Turns what a driver raises into DatabaseUnavailable, unless the values are at fault.
+
+    `query_timeout`: seconds that a query may take, so that one ended for it is told apart: QueryTimeout.
+    """
     try:
         yield
     except (DBAPIError, PoolTimeout, OSError) as error:
+        if query_timeout and _ended_by_time(error):
+            raise QueryTimeout(f"the database had no answer after {query_timeout:g}s") from error
         cause = _cause(error)
         if cause is None:
             if isinstance(error, IntegrityError | DataError):
@@ -94,6 +103,11 @@ def explained(where: str) -> Iterator[None]:
             cause = (text, _NEXT_STEP)
         meaning, next_step = cause
         raise DatabaseUnavailable(f"database {where}: {meaning}", next_step) from error
+
+
+def _ended_by_time(error: Exception) -> bool:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(original, "sqlstate", None) == "57014" or str(original) == "interrupted"
 
 
 def _cause(error: Exception) -> tuple[str, str] | None:

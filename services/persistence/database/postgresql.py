@@ -5,7 +5,7 @@ keep connections apart (PgBouncer: `pool_mode = session`).
 """
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.runtime.errors import UserError
 
 CONNECTIONS = 8
-"""That a process has at most for writing, and as many for reading."""
+"""That a process has at most for writing, one of them for what is urgent, and as many for reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,10 @@ class Limits:
     """Between two statements of a transaction: the server ends that of a client that is paused or gone. One
     that waited for its row meanwhile begins to stand still then; both have ended before a lease of 6 s does.
     """
+
+    def for_queries(self, seconds: float) -> "Limits":
+        """For readers, whose statements may take so long."""
+        return replace(self, statement=seconds, answer=seconds + 0.5)
 
     def of_server(self) -> dict[str, str]:
         """Those that the server keeps."""

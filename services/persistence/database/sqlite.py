@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
@@ -16,6 +17,8 @@ _PRAGMAS = (
     "PRAGMA mmap_size = 268435456",
     "PRAGMA journal_size_limit = 67108864",
 )
+
+_TIMER = "end_slow"
 
 
 def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: float) -> None:
@@ -44,6 +47,27 @@ def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: flo
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def end_slow(engine: AsyncEngine, seconds: float) -> None:
+    """Interrupt a statement that takes longer; it raises OperationalError "interrupted"."""
+
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def begins(connection: sa.Connection, *_: Any) -> None:
+        driver: Any = connection.connection.driver_connection
+        # Not by a progress handler, which would call Python in the middle of each long query.
+        interrupt = driver._conn.interrupt  # noqa: SLF001 - its own is the same, but a coroutine
+        timer = asyncio.get_running_loop().call_later(seconds, interrupt)
+        connection.info[_TIMER] = timer
+
+    @event.listens_for(engine.sync_engine, "after_cursor_execute")
+    def ended(connection: sa.Connection, *_: Any) -> None:
+        connection.info.pop(_TIMER).cancel()
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        if context.connection is not None and (timer := context.connection.info.pop(_TIMER, None)):
+            timer.cancel()
 
 
 def _write_ahead(cursor: Any, patience: float) -> None:

@@ -12,7 +12,6 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlmodel import col
 
 from services.persistence import tables
 
@@ -87,11 +86,11 @@ class ClockReading:
     continuous_since: datetime
 
 
+_CLOCK = tables.table_of(tables.Clock)
+_READ_CLOCK = sa.select(_CLOCK.c.latest, _CLOCK.c.continuous_since).where(_CLOCK.c.name == CLOCK)
+
+
 async def read_clock(connection: AsyncConnection) -> ClockReading | None:
     """The broker's clock; None when no master has beaten yet."""
-    model = tables.Clock
-    found = await connection.execute(
-        sa.select(col(model.latest), col(model.continuous_since)).where(col(model.name) == CLOCK)
-    )
-    row = found.first()
+    row = (await connection.execute(_READ_CLOCK)).first()
     return ClockReading(*row) if row else None

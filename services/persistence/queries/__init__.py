@@ -5,19 +5,22 @@ Each takes the session of `Database.read()`, so that several answers of one requ
     async with db.read() as session:
         page = await queries.list_resources(session, ResourceFilter(resource="pods"), limit=500)
 
-- `list_resources(session, ResourceFilter, *, limit, continue_, full) -> Page`
+- `list_resources(session, ResourceFilter, *, sort, limit, continue_, full) -> Page`
 - `get_resource(session, target, resource, namespace, name) -> StoredObject | None`
+- `count_objects(session, ResourceFilter, by, *, limit) -> Counts`, by what of GROUPS is in `by`
+- `standings(session, resource, targets) -> list[Standing]`: whether the rows of a resource are all there is
 - `list_agents(session, kind, *, limit, continue_) -> AgentPage`
 - `get_agent(session, target) -> AgentStatus | None`
 - `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
 - `clock(session) -> ClockReading | None`
-- `list_events(session, EventFilter, *, limit, continue_) -> Page`, newest first
+- `list_events(session, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted otherwise
 - `get_event(session, cluster_id, uid) -> bytes | None`
 - `revisions(session) -> Revisions`, then `list_changes(session, shard, ChangeFilter, …) -> ChangePage`
 - `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
 
 Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"` is the list.
 `BadContinue` (a ValueError) is raised for a `continue` that is not ours or belongs to another query.
+`check_sort` raises UnknownColumn, `field_conditions` SelectorError, as the lists themselves would.
 """
 
 from services.persistence.presence.liveness import ClockReading
@@ -43,18 +46,33 @@ from services.persistence.queries.changes import (
     oldest_state,
     revisions,
 )
+from services.persistence.queries.counts import GROUPS, Counts, Group, count_objects
 from services.persistence.queries.dead_letters import get_dead_letter, list_dead_letters
-from services.persistence.queries.events import EventFilter, get_event, list_events
+from services.persistence.queries.events import (
+    NEWEST,
+    EventFilter,
+    event_revision,
+    events_kept_since,
+    get_event,
+    list_events,
+)
+from services.persistence.queries.filtering import ResourceFilter
 from services.persistence.queries.paging import BadContinue, Page
 from services.persistence.queries.resources import (
-    ResourceFilter,
     StoredObject,
     get_resource,
     list_resources,
+    object_revision,
 )
+from services.persistence.queries.selecting import field_conditions
+from services.persistence.queries.snapshot import bodies, held_resources, oldest_event, reading_all
+from services.persistence.queries.sorting import UnknownColumn, check_sort
+from services.persistence.queries.standing import Standing, standings
 
 __all__ = [
     "EVERYTHING",
+    "GROUPS",
+    "NEWEST",
     "UNSEEN",
     "AgentPage",
     "AgentStatus",
@@ -64,24 +82,39 @@ __all__ = [
     "ChangePage",
     "ClockReading",
     "CollectionStatus",
+    "Counts",
     "EventFilter",
+    "Group",
     "Page",
     "Place",
     "ResourceFilter",
     "Revisions",
     "RivalStatus",
+    "Standing",
     "StoredObject",
+    "UnknownColumn",
+    "bodies",
+    "check_sort",
     "clock",
+    "count_objects",
+    "event_revision",
+    "events_kept_since",
+    "field_conditions",
     "get_agent",
     "get_dead_letter",
     "get_event",
     "get_resource",
+    "held_resources",
     "list_agents",
     "list_changes",
     "list_dead_letters",
     "list_events",
     "list_resources",
+    "object_revision",
+    "oldest_event",
     "oldest_state",
+    "reading_all",
     "revisions",
+    "standings",
     "summaries",
 ]

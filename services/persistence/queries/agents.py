@@ -220,7 +220,7 @@ def _status(
         resync_reason=elsewhere or (ledger.resync_reason if ledger else ""),
         resync_since=ledger.resync_since if ledger else None,
         rival=_rival(agent, heartbeat, ledger.instance if ledger else "", reading) if agent else None,
-        collection=_collection(said, collections),
+        collection=collection_statuses(said, collections),
     )
 
 
@@ -246,7 +246,8 @@ def _rival(
     )
 
 
-def _collection(said: Sequence[StoredCollection], ours: Sequence[Any]) -> list[CollectionStatus]:
+def collection_statuses(said: Sequence[StoredCollection], ours: Sequence[Any]) -> list[CollectionStatus]:
+    """What an agent says of its resources, joined with the rows of `tables.Collection` that we have of it."""
     by_resource = {item.resource: item for item in said}
     synced_at = {row.resource: row.synced_at for row in ours}
     statuses = []

@@ -1,4 +1,4 @@
-"""Kubernetes Events, newest first."""
+"""Kubernetes Events, newest first unless another order is asked for."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,11 +7,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from schemas.ids import kubernetes
+from schemas.kubernetes.event import EVENT
+from schemas.selectors import FieldSelector
 from services.persistence import tables
 from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, item, oldest, page_of
+from services.persistence.queries.selecting import field_conditions
+from services.persistence.queries.sorting import event_value, split
 
 _EVENT = tables.table_of(tables.Event)
+NEWEST = "-last_seen"
+"""The order in which Events are listed unless another one is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,32 +32,44 @@ class EventFilter:
     """Of the object it is about."""
     name: str | None = None
     """Of the object it is about."""
+    node: str | None = None
+    """From which it was reported."""
+    fields: FieldSelector | None = None
     since: datetime | None = None
     """Last seen at or after; aware."""
     until: datetime | None = None
     """Last seen before; aware."""
     q: str | None = None
-    """A piece of its message, reason or object's name, in any case."""
+    """A piece of its message, reason or object's name, in any case (of ASCII)."""
 
 
 async def list_events(
-    session: Session, where: EventFilter, *, limit: int, continue_: str = "", full: bool = False
+    session: Session,
+    where: EventFilter,
+    *,
+    sort: str = NEWEST,
+    limit: int,
+    continue_: str = "",
+    full: bool = False,
 ) -> Page:
-    """Events by the time they were last seen, newest first. An item is the row as JSON.
+    """Events by the time they were last seen, newest first, or by another column; then by cluster and uid.
 
-    `full` adds the projection as `object`. Raises BadContinue.
+    An item is the row as JSON; `full` adds the projection as `object`. Raises BadContinue, UnknownColumn, and
+    SelectorError for a field that Events cannot be selected by.
     """
     targets = None if where.clusters is None else [kubernetes(cluster) for cluster in where.clusters]
+    column, down = split(sort)
+    value = event_value(column, (await session.connection()).dialect.name)
     return await page_of(
         session,
         [_EVENT.c.summary, *([_EVENT.c.body] if full else [])],
-        [_EVENT.c.last_seen, _EVENT.c.cluster_id, _EVENT.c.uid],
+        [value, _EVENT.c.cluster_id, _EVENT.c.uid],
         _conditions(where),
         oldest(targets),
-        query=where,
+        query=(where, sort),
         limit=limit,
         continue_=continue_,
-        down=True,
+        down=down,
     )
 
 
@@ -66,6 +84,20 @@ async def get_event(session: Session, cluster_id: str, uid: str) -> bytes | None
     return item(*row) if row else None
 
 
+async def event_revision(session: Session, cluster_id: str, uid: str) -> int | None:
+    """The revision of its shard at which an Event last changed; None: it is not stored."""
+    found = sa.select(_EVENT.c.rev).where(_EVENT.c.cluster_id == cluster_id, _EVENT.c.uid == uid)
+    rev: int | None = await (await session.connection()).scalar(found)
+    return rev
+
+
+async def events_kept_since(session: Session) -> datetime | None:
+    """When the oldest of all Events was last seen. They go by age, which no revision tells."""
+    query = sa.select(sa.func.min(_EVENT.c.last_seen))
+    found: datetime | None = await (await session.connection()).scalar(query)
+    return found
+
+
 def _conditions(where: EventFilter) -> list[sa.ColumnElement[bool]]:
     columns: Any = _EVENT.c
     equal = {
@@ -74,8 +106,11 @@ def _conditions(where: EventFilter) -> list[sa.ColumnElement[bool]]:
         "reason": where.reason,
         "involved_kind": where.kind,
         "involved_name": where.name,
+        "host": where.node,
     }
     conditions = [columns[name] == value for name, value in equal.items() if value is not None]
+    if where.fields is not None:
+        conditions += field_conditions(EVENT.resource, where.fields)
     if where.clusters is not None:
         conditions.append(columns.cluster_id.in_(where.clusters))
     if where.since is not None:

@@ -18,6 +18,7 @@ from services.persistence.targets import any_target
 
 COUNTED = 100_000
 """Rows behind a page that are counted at most: counting looks at each."""
+_INT64 = range(-(2**63), 2**63)
 
 
 class BadContinue(ValueError):
@@ -39,20 +40,23 @@ class Page:
     stored. None before there is any."""
 
 
-def after(
-    continue_: str, query: object, order: Sequence[sa.Column[Any]], *, down: bool
-) -> sa.ColumnElement[bool]:
-    """The condition of the rows behind a page, by the columns of its order; true on the first page.
+Order = Sequence[sa.ColumnElement[Any]]
+"""What rows are in order of, all of it upwards or all downwards: texts, whole numbers, times; never null."""
+
+
+def after(continue_: str, query: object, order: Order, *, down: bool) -> sa.ColumnElement[bool]:
+    """The condition of the rows behind a page, by what they are in order of; true on the first page.
 
     Raises BadContinue.
     """
     if not continue_:
         return sa.true()
     try:
-        bound_to, *key = msgspec.json.decode(base64.urlsafe_b64decode(continue_ + "=="), type=list[str])
+        text = base64.b64decode(continue_ + "=" * (-len(continue_) % 4), altchars=b"-_", validate=True)
+        bound_to, *key = msgspec.json.decode(text, type=list[str | int])
         if bound_to != _fingerprint(query) or len(key) != len(order):
             raise BadContinue("`continue` belongs to another query")
-        values = [_read(text, column) for text, column in zip(key, order, strict=True)]
+        values = [_read(value, part.type) for value, part in zip(key, order, strict=True)]
     except BadContinue:
         raise
     except ValueError as error:
@@ -63,21 +67,27 @@ def after(
 
 def token(query: object, key: Sequence[Any]) -> str:
     """The `continue` behind the row with that key. `query` is whatever the next page must have in common."""
-    texts = [value.isoformat() if isinstance(value, datetime) else value for value in key]
-    return base64.urlsafe_b64encode(msgspec.json.encode([_fingerprint(query), *texts])).rstrip(b"=").decode()
+    values = [value.isoformat() if isinstance(value, datetime) else value for value in key]
+    return base64.urlsafe_b64encode(msgspec.json.encode([_fingerprint(query), *values])).rstrip(b"=").decode()
 
 
 def _fingerprint(query: object) -> str:
     return hashlib.sha256(repr(query).encode()).hexdigest()[:16]
 
 
-def _read(text: str, column: sa.Column[Any]) -> sa.BindParameter[Any]:
-    if not isinstance(column.type, UTCDateTime):
-        return sa.literal(text, column.type)
-    time = datetime.fromisoformat(text)
+def _read(value: str | int, type_: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
+    if isinstance(type_, sa.Integer):
+        if not isinstance(value, int) or value not in _INT64:
+            raise ValueError("not a whole number of 64 bits")
+        return sa.literal(value, type_)
+    if not isinstance(value, str):
+        raise ValueError("not a text")  # noqa: TRY004 - of a token, like all the others
+    if not isinstance(type_, UTCDateTime):
+        return sa.literal(value, type_)
+    time = datetime.fromisoformat(value)
     if time.tzinfo is None:
         raise ValueError("a time without its zone")
-    return sa.literal(time, column.type)
+    return sa.literal(time, type_)
 
 
 def item(summary: bytes, body: bytes | None = None) -> bytes:
@@ -88,7 +98,7 @@ def item(summary: bytes, body: bytes | None = None) -> bytes:
 async def page_of(
     session: Session,
     shown: Sequence[sa.ColumnElement[Any]],
-    order: Sequence[sa.Column[Any]],
+    order: Order,
     conditions: Sequence[sa.ColumnElement[bool]],
     as_of: sa.Select[Any],
     *,
@@ -97,27 +107,35 @@ async def page_of(
     continue_: str,
     down: bool = False,
     make: Callable[..., bytes] = item,
+    source: sa.FromClause | None = None,
+    keys: sa.FromClause | None = None,
 ) -> Page:
     """A page in that order, `down` from the greatest; `make` turns the columns `shown` into an item.
 
-    `query` is whatever the next page must have in common. Raises BadContinue.
+    `source` is where rows come from, where that is more than the columns say; `keys`, a part of it, has all
+    that `order` and `conditions` need. `query` is whatever the next page must have in common. Raises
+    BadContinue.
     """
     connection = await session.connection()
     page = sa.and_(*conditions, after(continue_, query, order, down=down))
-    by = [column.desc() for column in order] if down else order
+    by = [part.desc() for part in order] if down else order
     select = sa.select(*shown).where(page).order_by(*by).limit(limit + 1)
+    if source is not None:
+        select = select.select_from(source)
     rows = (await connection.execute(select)).all()
     next_page, remaining = "", 0
     if len(rows) > limit:
         rows = rows[:limit]
         # Asked for by itself: its columns in each of 5,000 rows would cost more.
         last = sa.select(*order).where(page).order_by(*by).limit(1).offset(limit - 1)
+        some = sa.select(sa.literal(1)).limit(COUNTED)
+        if keys is not None:
+            last, some = last.select_from(keys), some.select_from(keys)
         next_page = token(query, (await connection.execute(last)).one())
-        behind = sa.and_(*conditions, after(next_page, query, order, down=down))
-        some = sa.select(sa.literal(1)).select_from(order[0].table).where(behind).limit(COUNTED)
+        some = some.where(*conditions, after(next_page, query, order, down=down))
         remaining = await connection.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
     return Page(
-        items=[make(*row) for row in rows],
+        items=[row[0] for row in rows] if make is item and len(shown) == 1 else [make(*row) for row in rows],
         continue_=next_page,
         remaining=remaining,
         as_of=await connection.scalar(as_of),

@@ -9,27 +9,15 @@ import sqlalchemy as sa
 from schemas.ids import Target
 from services.persistence import tables
 from services.persistence.database.engine import Session
+from services.persistence.queries.filtering import Found, ResourceFilter, find
 from services.persistence.queries.paging import Page, oldest, page_of
-from services.persistence.targets import any_target, is_target
+from services.persistence.queries.sorting import row_value, split
+from services.persistence.targets import is_target
 
 _RESOURCE = tables.table_of(tables.Resource)
-_ORDER = [_RESOURCE.c[name] for name in ("target_kind", "target_id", "namespace", "name")]
 _SUMMARY: Any = sa.type_coerce(_RESOURCE.c.summary, sa.types.NullType())
 """As the driver reads it: the type would copy each value once more."""
 _BODY: Any = sa.type_coerce(_RESOURCE.c.body, sa.types.NullType())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceFilter:
-    """Which objects; what is not set does not matter."""
-
-    resource: str
-    targets: tuple[Target, ...] | None = None
-    namespace: str | None = None
-    """Empty for cluster-scoped objects."""
-    node: str | None = None
-    owner: str | None = None
-    """`<kind>/<name>`, as in `ReplicaSet/web-1`"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,24 +32,51 @@ class StoredObject:
 
 
 async def list_resources(
-    session: Session, where: ResourceFilter, *, limit: int, continue_: str = "", full: bool = False
+    session: Session,
+    where: ResourceFilter,
+    *,
+    sort: str = "",
+    limit: int,
+    continue_: str = "",
+    full: bool = False,
 ) -> Page:
     """Objects by cluster, namespace and name, `limit` (at least 1) of them.
 
-    An item is the row's summary; `full` adds the projection as `object`. Raises BadContinue.
+    `sort` is a column of the rows, with `-` before it downwards; the key follows in the same direction. An
+    item is the row's summary; `full` adds the projection as `object`. Raises BadContinue, UnknownColumn, and
+    SelectorError for a field that the resource cannot be selected by.
     """
-    # A column that has one value only is left out: SQLite would sort by it all the same.
-    order = _ORDER[2:] if where.targets is not None and len(where.targets) == 1 else _ORDER
+    dialect = (await session.connection()).dialect.name
+    found = find(where, dialect)
+    column, down = split(sort)
+    order = _order(where, found, column, dialect)
+    sorted_by_keys = not column or column in ("cluster", "namespace", "name")
     return await page_of(
         session,
         [_SUMMARY, *([_BODY] if full else [])],
         order,
-        _conditions(where),
+        found.conditions,
         oldest(where.targets),
-        query=where,
+        query=(where, sort),
         limit=limit,
         continue_=continue_,
+        down=down,
+        source=found.source,
+        keys=found.keys if sorted_by_keys else found.source,
     )
+
+
+def _order(where: ResourceFilter, found: Found, column: str, dialect: str) -> list[Any]:
+    names = ["target_kind", "target_id", "namespace", "name"]
+    # A column that has one value only is left out: SQLite would sort by it all the same.
+    if where.targets is not None and len(where.targets) == 1:
+        names = names[2:]
+    if not column:
+        return [found.key[name] for name in names]
+    of_key = {"cluster": "target_id", "namespace": "namespace", "name": "name"}.get(column)
+    if of_key is None:
+        return [row_value(where.resource, column, dialect), *(found.key[name] for name in names)]
+    return [found.key[name] for name in dict.fromkeys([of_key, *names])]
 
 
 async def get_resource(
@@ -71,10 +86,7 @@ async def get_resource(
     connection = await session.connection()
     found = await connection.execute(
         sa.select(_RESOURCE.c.summary, _RESOURCE.c.body, _RESOURCE.c.updated_at).where(
-            _RESOURCE.c.resource == resource,
-            is_target(_RESOURCE.c, target),
-            _RESOURCE.c.namespace == namespace,
-            _RESOURCE.c.name == name,
+            *_is_object(target, resource, namespace, name)
         )
     )
     row = found.first()
@@ -84,17 +96,20 @@ async def get_resource(
     return StoredObject(**row._asdict(), as_of=as_of)
 
 
-def _conditions(where: ResourceFilter) -> list[sa.ColumnElement[bool]]:
+async def object_revision(
+    session: Session, target: Target, resource: str, namespace: str, name: str
+) -> int | None:
+    """The revision of its shard at which an object last changed; None: it is not there."""
+    found = sa.select(_RESOURCE.c.rev).where(*_is_object(target, resource, namespace, name))
+    rev: int | None = await (await session.connection()).scalar(found)
+    return rev
+
+
+def _is_object(target: Target, resource: str, namespace: str, name: str) -> list[sa.ColumnElement[bool]]:
     columns: Any = _RESOURCE.c
-    conditions = [columns.resource == where.resource]
-    if where.targets is not None:
-        conditions.append(any_target(columns, where.targets))
-    if where.namespace is not None:
-        conditions.append(columns.namespace == where.namespace)
-    # The indexes leave out empty values, and are used only when the query does.
-    if where.node is not None:
-        conditions += [columns.node == where.node, columns.node != ""]
-    if where.owner is not None:
-        kind, _, name = where.owner.partition("/")
-        conditions += [columns.owner_kind == kind, columns.owner_name == name, columns.owner_name != ""]
-    return conditions
+    return [
+        columns.resource == resource,
+        is_target(columns, target),
+        columns.namespace == namespace,
+        columns.name == name,
+    ]

@@ -174,12 +174,8 @@ class Transaction:
 
     async def _compare(self, ledger: Ledger, frame: Frame, time: datetime) -> None:
         await self._flush()
-        model = tables.Resource
-        found = await self._connection.execute(
-            sa.select(col(model.resource), sa.func.count(), sa.func.sum(col(model.hash)))
-            .where(is_target(model, ledger.target), col(model.resource).in_(frame.digest))
-            .group_by(col(model.resource))
-        )
+        target = {"kind": ledger.target.kind.value, "id": ledger.target.id}
+        found = await self._connection.execute(_DIGESTS, target | {"resources": list(frame.digest)})
         ours = {resource: ResourceDigest(count=count, sum=int(total)) for resource, count, total in found}
         nothing = ResourceDigest(count=0, sum=0)
         wrong = [
@@ -264,6 +260,15 @@ class Transaction:
 
 _RESOURCE = tables.table_of(tables.Resource)
 _KEY = [column.name for column in _RESOURCE.primary_key]
+_DIGESTS = (
+    sa.select(_RESOURCE.c.resource, sa.func.count(), sa.func.sum(_RESOURCE.c.hash))
+    .where(
+        _RESOURCE.c.target_kind == sa.bindparam("kind"),
+        _RESOURCE.c.target_id == sa.bindparam("id"),
+        _RESOURCE.c.resource.in_(sa.bindparam("resources", expanding=True)),
+    )
+    .group_by(_RESOURCE.c.resource)
+)
 _MOVE_EPOCH = (
     sa.update(_RESOURCE)
     .where(*key_is(tables.Resource))

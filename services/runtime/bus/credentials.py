@@ -88,9 +88,14 @@ def issue(home: Path, user: str, *, rotate: bool = False) -> Path:
 
 
 def check_seed(path: Path) -> None:
-    """Raises UserError for a seed file that is missing, malformed, or open to other users of the machine."""
+    """Raises UserError for a seed file that is missing, malformed, or open to other users of the machine.
+
+    What root gave us to read may be open to one group: Kubernetes mounts a secret so for the pod's `fsGroup`,
+    and the access list of a systemd credential shows as that.
+    """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
+        mode = stat.S_IMODE(status.st_mode)
         text = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         raise UserError(
@@ -102,9 +107,10 @@ def check_seed(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not an nkey seed"
         raise UserError(f"cannot read the credential {path}: {why}", "correct NATS_CREDENTIALS", 4) from error
-    if stat.S_IMODE(mode) & 0o077:
+    given = status.st_uid == 0 and os.geteuid() != 0
+    if mode & (0o037 if given else 0o077):
         raise UserError(
-            f"the credential {path} can be read by others (mode {stat.S_IMODE(mode):04o})",
+            f"the credential {path} can be read by others (mode {mode:04o})",
             f"chmod 600 {path}; if others may have read it, issue a new one with --rotate",
             exit_code=4,
         )

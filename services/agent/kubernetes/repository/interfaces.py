@@ -7,6 +7,7 @@ from typing import Protocol
 
 from schemas.kubernetes.kind import Kind
 from services.agent.capability import Identity, Observed
+from services.agent.kubernetes.sdk.interfaces import Access
 
 
 @dataclass(slots=True)
@@ -60,6 +61,12 @@ class ResourceRepository(Protocol):
 
     async def readable(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Kind]:
         """Those of the kinds that we may list and watch."""
+
+    async def lacking(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Access]:
+        """What we lack of the rights to collect these kinds and to tell this cluster from others."""
+
+    async def whoami(self) -> str:
+        """Our name in the cluster. Raises Absent where the server is too old to say it."""
 
     async def resolve(self, kind: Kind) -> Kind:
         """The kind as the server serves it now; a generic one gets its name and scope.

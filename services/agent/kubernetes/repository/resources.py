@@ -11,6 +11,7 @@ from msgspec import Struct
 from schemas.kubernetes.kind import Kind
 from services.agent.capability import Identity
 from services.agent.kubernetes.repository import discovery
+from services.agent.kubernetes.repository.access import IDENTITY, needed
 from services.agent.kubernetes.repository.decoder import decoder_for
 from services.agent.kubernetes.repository.events import change_of
 from services.agent.kubernetes.repository.interfaces import Change, ChangeType, Page
@@ -98,18 +99,16 @@ class KubernetesResources:
             return  # a server that can't be asked this
 
     async def readable(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Kind]:
-        scopes = list(namespaces) or [""]
+        lacking = set(await self.lacking(kinds, namespaces))
+        return [kind for kind in kinds if lacking.isdisjoint(needed(kind, namespaces))]
 
-        async def allowed(kind: Kind) -> bool:
-            questions = [
-                Access(verb, kind.group, kind.plural, namespace if kind.namespaced else "")
-                for verb in ("list", "watch")
-                for namespace in (scopes if kind.namespaced else [""])
-            ]
-            return all(await asyncio.gather(*(self._client.may(question) for question in questions)))
+    async def lacking(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Access]:
+        rights = [IDENTITY, *(access for kind in kinds for access in needed(kind, namespaces))]
+        answers = await asyncio.gather(*(self._client.may(access) for access in rights))
+        return [access for access, allowed in zip(rights, answers, strict=True) if not allowed]
 
-        answers = await asyncio.gather(*(allowed(kind) for kind in kinds))
-        return [kind for kind, answer in zip(kinds, answers, strict=True) if answer]
+    async def whoami(self) -> str:
+        return await self._client.whoami()
 
     async def resolve(self, kind: Kind) -> Kind:
         return await discovery.resolve(self._client, kind)

@@ -77,12 +77,19 @@ class _Status(msgspec.Struct):
         return any(cause.reason == "ResourceVersionTooLarge" for cause in causes)
 
 
-class _ReviewStatus(msgspec.Struct):
+class _UserInfo(msgspec.Struct):
+    """authentication.k8s.io/v1 UserInfo"""
+
+    username: str = ""
+
+
+class _ReviewStatus(msgspec.Struct, rename="camel"):
     allowed: bool = False
+    user_info: _UserInfo = msgspec.field(default_factory=_UserInfo)
 
 
 class _Review(msgspec.Struct):
-    """authorization.k8s.io/v1 SelfSubjectAccessReview"""
+    """authorization.k8s.io/v1 SelfSubjectAccessReview, authentication.k8s.io/v1 SelfSubjectReview"""
 
     status: _ReviewStatus = msgspec.field(default_factory=_ReviewStatus)
 
@@ -154,12 +161,19 @@ class RawClient:
         attributes = {"verb": access.verb, "resource": access.plural, "group": access.group}
         if access.namespace:
             attributes["namespace"] = access.namespace
-        body = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        if access.name:
+            attributes["name"] = access.name
+        review = await self._review(
+            "authorization.k8s.io/v1", "SelfSubjectAccessReview", spec={"resourceAttributes": attributes}
+        )
+        return review.allowed
+
+    async def whoami(self) -> str:
+        return (await self._review("authentication.k8s.io/v1", "SelfSubjectReview")).user_info.username
+
+    async def _review(self, api_version: str, kind: str, **fields: Any) -> _ReviewStatus:
+        body = {"apiVersion": api_version, "kind": kind, **fields}
+        path = f"/apis/{api_version}/{kind.lower()}s"
         limit = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT_TIMEOUT)
         async with (
             self._requests,
@@ -167,7 +181,7 @@ class RawClient:
         ):
             data = await response.read()
         try:
-            return msgspec.json.decode(data, type=_Review).status.allowed
+            return msgspec.json.decode(data, type=_Review).status
         except msgspec.DecodeError as error:
             raise Unreadable(f"{path} is not what an API server says: {error}") from error
 

@@ -58,6 +58,8 @@ class Access:
     group: str
     plural: str
     namespace: str = ""
+    name: str = ""
+    """Of one object; empty for all."""
 
 
 class KubernetesClient(Protocol):
@@ -78,6 +80,9 @@ class KubernetesClient(Protocol):
 
     async def may(self, access: Access) -> bool:
         """Ask the API server whether we may (SelfSubjectAccessReview). Raises KubernetesError."""
+
+    async def whoami(self) -> str:
+        """Our name there (SelfSubjectReview). Raises KubernetesError; Absent before Kubernetes 1.28."""
 
     async def close(self) -> None:
         """Close every connection."""

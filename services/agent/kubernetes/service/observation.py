@@ -12,7 +12,13 @@ from schemas.kubernetes.kind import Kind
 from schemas.presence import Collection, CollectionState
 from services.agent.capability import Identity, Sink
 from services.agent.kubernetes.repository.interfaces import ResourceRepository
-from services.agent.kubernetes.sdk.interfaces import Absent, Forbidden, KubernetesError, Unauthorized
+from services.agent.kubernetes.sdk.interfaces import (
+    Absent,
+    Access,
+    Forbidden,
+    KubernetesError,
+    Unauthorized,
+)
 from services.agent.kubernetes.service.follower import Follower
 from services.agent.kubernetes.service.status import ResourceStatus, left_out
 from services.runtime import logs
@@ -98,6 +104,18 @@ class KubernetesObservation:
                 EXIT_TEMPORARY,
             ) from error
         return [f"observe:{kind.resource}" for kind in kinds]
+
+    async def lacking(self) -> tuple[str, list[Access]]:
+        """Who we are there (empty: unknown), and the rights that we need and do not have.
+
+        Raises KubernetesError.
+        """
+        refused = await self._repository.lacking(self._kinds, self._selection.namespaces)
+        try:
+            user = await self._repository.whoami()
+        except (Absent, Forbidden):
+            user = ""
+        return user, refused
 
     def scope(self) -> Scope:
         return Scope(

@@ -1,4 +1,7 @@
-"""The pieces of the system as processes that may be killed, stopped in their tracks, and started again."""
+"""A service under a supervisor: killed, stopped in its tracks, and started again when it ends by itself.
+
+`tests.processes` has the one without: a test that wants to see how a service ends starts it there.
+"""
 
 import asyncio
 import contextlib
@@ -28,7 +31,7 @@ class Exit:
     tail: str
 
 
-class ServiceProcess:
+class SupervisedProcess:
     """One service, kept running: what ends on its own is started again and, unless it asked for that, noted.
 
     Standard input is a pipe: the service ends when the harness is gone, however it went.

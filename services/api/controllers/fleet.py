@@ -1,0 +1,213 @@
+"""Objects of all clusters, and how many there are."""
+
+from typing import Annotated, Any
+
+from litestar import Controller, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
+from litestar.params import QueryParameter
+
+from schemas.kubernetes.event import EVENT
+from services.api import etags, examples, parameters, problems
+from services.api.examples import answer
+from services.api.fleet_models import FleetList, Group, Summary
+from services.api.lookup import find_fleet
+from services.api.models import Row, View, as_list
+from services.api.selection import Asked, List, object_filter
+from services.api.watch.position import Position
+from services.persistence import queries
+from services.persistence.database.engine import Database
+
+MAX_BY = 3
+"""What objects may be counted by at a time."""
+
+
+class FleetController(Controller):
+    """`/resources/…` is what `/clusters/{id}/…` is, over many clusters."""
+
+    tags = ("resources",)
+
+    @get(
+        "/resources/{resource:str}",
+        summary="The objects of one resource in the fleet",
+        responses=problems.responses(
+            problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
+        )
+        | answer(FleetList, "A page of rows", examples.FLEET)
+        | etags.NOT_MODIFIED,
+    )
+    async def list_fleet(
+        self,
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        resource: parameters.Resource,
+        cluster: parameters.Clusters = None,
+        namespace: parameters.Namespace = None,
+        label_selector: parameters.LabelSelector = None,
+        field_selector: parameters.FieldSelector = None,
+        owner: parameters.Owner = None,
+        node: parameters.Node = None,
+        q: parameters.Text = None,
+        type: parameters.EventType = None,
+        reason: parameters.Reason = None,
+        kind: parameters.AboutKind = None,
+        name: parameters.AboutName = None,
+        since: parameters.Since = None,
+        until: parameters.Until = None,
+        sort: parameters.Sort = None,
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        continue_: parameters.Continue = None,
+        view: parameters.ViewParameter = View.SUMMARY,
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[FleetList]:
+        """A page of rows, by cluster, namespace and name unless sorted otherwise.
+
+        `collections` names the clusters of which something may be missing. `/resources/events` is `/events`.
+        """
+        asked = Asked(
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            owner=owner,
+            node=node,
+            q=q,
+            sort=sort,
+            type=type,
+            reason=reason,
+            kind=kind,
+            name=name,
+            since=since,
+            until=until,
+        )
+        return await fleet_list(
+            request,
+            database,
+            resource,
+            asked,
+            cluster,
+            limit=limit,
+            continue_=continue_,
+            view=view,
+            if_none_match=if_none_match,
+        )
+
+    @get(
+        "/summary",
+        summary="How many objects there are",
+        responses=problems.responses(
+            problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
+        )
+        | answer(Summary, "Groups of objects", examples.SUMMARY)
+        | etags.NOT_MODIFIED,
+    )
+    async def summarize(
+        self,
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        by: Annotated[
+            list[str] | None,
+            QueryParameter(
+                description=f"What to count by, separated by commas: at most {MAX_BY} of "
+                f"{', '.join(f'`{name}`' for name in queries.GROUPS)}. Without it everything is one group.",
+                examples=[Example(value=["cluster", "state"])],
+            ),
+        ] = None,
+        resource: Annotated[
+            str | None,
+            QueryParameter(
+                description="Only this resource; kubectl's plural. Without it all, but no Events.",
+                max_length=parameters.MAX_TEXT,
+                min_length=1,
+            ),
+        ] = None,
+        cluster: parameters.Clusters = None,
+        namespace: parameters.Namespace = None,
+        label_selector: parameters.LabelSelector = None,
+        field_selector: parameters.FieldSelector = None,
+        owner: parameters.Owner = None,
+        node: parameters.Node = None,
+        q: parameters.Text = None,
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        if_none_match: etags.IfNoneMatch = None,
+    ) -> Response[Summary]:
+        """Groups of objects with the sums of their replicas, the largest first."""
+        targets = parameters.clusters(cluster)
+        names = _by(by)
+        if resource == EVENT.resource:
+            next_step = "see /api/v1/events, and `summary.events` of /api/v1/clusters"
+            raise problems.invalid("resource", "Events are not counted here", next_step)
+        asked = Asked(
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            owner=owner,
+            node=node,
+            q=q,
+        )
+        where = object_filter(resource or "", targets, asked)
+        async with database.read() as session:
+            revs = (await queries.revisions(session)).revs
+            standing = await find_fleet(session, resource, targets)
+            tag = etags.tag(request, etags.of_shards(revs, targets), standing)
+            if etags.matches(if_none_match, tag):
+                return etags.unchanged(tag)
+            counts = await queries.count_objects(session, where, names, limit=limit)
+        body = Summary(
+            items=[
+                Group(count=group.count, desired=group.desired, ready=group.ready, **group.values)
+                for group in counts.groups
+            ],
+            remaining=counts.remaining,
+            as_of=standing.as_of,
+            position=str(Position.at(revs)),
+            collections=standing.collections,
+            incomplete=standing.incomplete,
+        )
+        return etags.tagged(body, tag)
+
+
+async def fleet_list(
+    request: Request[Any, Any, Any],
+    database: Database,
+    resource: str,
+    asked: Asked,
+    cluster: list[str] | None,
+    *,
+    limit: int,
+    continue_: str | None,
+    view: View,
+    if_none_match: str | None,
+) -> Response[FleetList]:
+    """A page of a resource of the whole fleet; of `events` an EventList, which has the same members."""
+    targets = parameters.clusters(cluster)
+    wish = List.of(resource, targets, asked)
+    async with database.read() as session:
+        revs = (await queries.revisions(session)).revs
+        standing = await find_fleet(session, resource, targets)
+        kept = await queries.events_kept_since(session) if wish.events else None
+        tag = etags.tag(request, etags.of_shards(revs, targets), standing, kept)
+        if etags.matches(if_none_match, tag):
+            return etags.unchanged(tag)
+        page = await wish.page(session, limit=limit, continue_=continue_, view=view)
+    body = FleetList(
+        items=as_list(page.items, Row),
+        continue_=page.continue_ or None,
+        remaining=page.remaining,
+        as_of=standing.as_of,
+        position=str(Position.at(revs)),
+        collections=standing.collections or [],
+        incomplete=standing.incomplete or 0,
+    )
+    return etags.tagged(body, tag)
+
+
+def _by(given: list[str] | None) -> list[str]:
+    """What to count by. Raises ProblemError."""
+    names = [name for some in given or () for name in some.split(",")]
+    next_step = f"name at most {MAX_BY} of {', '.join(queries.GROUPS)}, each once"
+    for name in names:
+        if name not in queries.GROUPS:
+            raise problems.invalid("by", f"{name!r} is nothing to count by", next_step)
+    if len(names) > MAX_BY or len(set(names)) < len(names):
+        raise problems.invalid("by", f"names {len(names)} of {len(set(names))} kinds", next_step)
+    return names

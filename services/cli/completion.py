@@ -1,0 +1,90 @@
+"""Completion for bash, zsh and fish: of commands and options, and of what is there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import rich_click as click
+
+_PATIENCE = 1.0
+"""Seconds that a press of the Tab key may take."""
+_MOST = 200
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def command(shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, resources, clusters and names.
+
+    Examples: `source <(atlhyper completion bash)`, `atlhyper completion zsh > "${fpath[1]}/_atlhyper"`,
+    `atlhyper completion fish > ~/.config/fish/completions/atlhyper.fish`
+    """
+    from click.shell_completion import get_completion_class
+
+    from services.cli.main import cli
+
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.BadParameter(f"no completion for {shell}", param_hint="SHELL")
+    script = made(cli, {}, "atlhyper", "_ATLHYPER_COMPLETE")
+    click.echo(made.source_template % script.source_vars())
+
+
+def contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Names of contexts."""
+    from services.cli.context import config_file, read_config
+
+    return [name for name in read_config(config_file()).contexts if name.startswith(incomplete)]
+
+
+def resources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """kubectl's plurals; of several the last one."""
+    from schemas.kubernetes import KINDS
+    from services.cli.resources import FLEET
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in (*KINDS, *FLEET[::2]) if name.startswith(last)]
+
+
+def clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Ids; of several the last one."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{row['id']}" for row in _rows(ctx, "/clusters") if row["id"].startswith(last)]
+
+
+def namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Of the clusters that were chosen."""
+    return sorted(
+        {row["name"] for row in _rows(ctx, "/resources/namespaces") if row["name"].startswith(incomplete)}
+    )
+
+
+def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Of the objects of the resource that was typed before."""
+    from services.cli.resources import FLEET, Wanted
+
+    word = ctx.params.get("resource") or ""
+    if not word or "," in word or "/" in word:
+        return []
+    if word in FLEET:
+        return clusters(ctx, param, incomplete)
+    found = Wanted.of(word)
+    everywhere = ctx.params.get("all_namespaces") or not found.namespaced
+    where = None if everywhere else ctx.params.get("namespace") or "default"
+    rows = _rows(ctx, f"/resources/{found.resource}", namespace=where, q=incomplete or None)
+    return sorted({row["name"] for row in rows if row["name"].startswith(incomplete)})
+
+
+def _rows(ctx: click.Context, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
+    """Up to `_MOST` rows; none when the API can't be asked: whoever types is not to be bothered."""
+    from services.cli.client import Client
+    from services.cli.context import resolve
+    from services.runtime.errors import UserError
+
+    chosen = ",".join(ctx.params.get("clusters") or ()) or None
+    if path != "/clusters":
+        parameters["cluster"] = chosen
+    try:
+        with Client(resolve(ctx.params.get("context")), timeout=_PATIENCE) as client:
+            yield from client.get(path, limit=_MOST, **parameters)["items"]
+    except UserError:
+        return

@@ -1,0 +1,96 @@
+"""How far an answer about one resource can be trusted, agent by agent: what it depends on beside the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from schemas.ids import Target
+from schemas.presence import CollectionState
+from services.persistence import tables
+from services.persistence.database.engine import Session
+from services.persistence.presence import heartbeats
+from services.persistence.presence.liveness import CLOCK, AgentState, agent_state
+from services.persistence.queries.agents import CollectionStatus, collection_statuses
+from services.persistence.targets import any_target
+
+_AGENT: Any = tables.table_of(tables.Agent).c
+_EPOCH: Any = tables.table_of(tables.Epoch).c
+_COLLECTION: Any = tables.table_of(tables.Collection).c
+_CLOCK: Any = tables.table_of(tables.Clock).c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One agent and one resource of it."""
+
+    target: Target
+    state: AgentState
+    heard: bool
+    """A heartbeat of it is stored."""
+    as_of: datetime | None
+    collection: CollectionStatus | None
+    """None: its agent does not name the resource, and no rows of it were ever complete."""
+
+    @property
+    def complete(self) -> bool:
+        """The rows are all there is, and will follow what changes."""
+        synced = self.collection is not None and self.collection.state == CollectionState.SYNCED
+        return synced and self.state is AgentState.LIVE
+
+
+async def standings(session: Session, resource: str, targets: Sequence[Target] | None) -> list[Standing]:
+    """How those agents that were ever heard of stand, by kind and id; `targets` None: all of them.
+
+    One statement, since it is asked for before each list.
+    """
+    pairs = [sa.select(columns.target_kind, columns.target_id) for columns in (_AGENT, _EPOCH)]
+    if targets is not None:
+        pairs = [
+            pair.where(any_target(columns, targets))
+            for pair, columns in zip(pairs, (_AGENT, _EPOCH), strict=True)
+        ]
+    known: Any = sa.union(*pairs).subquery("known")
+
+    def same(columns: Any) -> sa.ColumnElement[bool]:
+        return sa.and_(columns.target_kind == known.c.target_kind, columns.target_id == known.c.target_id)
+
+    source = known
+    for columns, more in (
+        (_AGENT, sa.true()),
+        (_EPOCH, sa.true()),
+        (_COLLECTION, _COLLECTION.resource == resource),
+    ):
+        source = source.outerjoin(columns.target_id.table, sa.and_(same(columns), more))
+    source = source.outerjoin(_CLOCK.name.table, _CLOCK.name == CLOCK)
+    found = await (await session.connection()).execute(
+        sa.select(
+            known.c.target_kind.label("kind"),
+            known.c.target_id.label("id"),
+            *(_AGENT.last_seen, _AGENT.interval, _AGENT.stopping, _AGENT.heartbeat),
+            _EPOCH.as_of,
+            *(_COLLECTION.resource, _COLLECTION.synced_at),
+            *(_CLOCK.latest, _CLOCK.continuous_since),
+        )
+        .select_from(source)
+        .order_by(known.c.target_kind, known.c.target_id)
+    )
+    return [_standing(row, resource) for row in found]
+
+
+def _standing(row: Any, resource: str) -> Standing:
+    state, said = AgentState.LOST, []
+    if row.heartbeat is not None:
+        now, since = row.latest or row.last_seen, row.continuous_since or row.last_seen
+        state = agent_state(row.last_seen, row.interval, now, since, row.stopping)
+        said = [one for one in heartbeats.read(row.heartbeat).collection if one.resource == resource]
+    statuses = collection_statuses(said, [row] if row.resource is not None else [])
+    return Standing(
+        target=Target.parse(row.kind, row.id),
+        state=state,
+        heard=row.heartbeat is not None,
+        as_of=row.as_of,
+        collection=statuses[0] if statuses else None,
+    )

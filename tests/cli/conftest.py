@@ -1,0 +1,56 @@
+"""A command line against a real API."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from schemas.kubernetes.node import Node
+from schemas.kubernetes.pod import Pod, PodSpec, PodStatus
+from schemas.kubernetes.workload import Deployment
+from services.cli.main import cli
+from tests.api.fixtures import Fleet, meta
+
+Run = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture
+def atlhyper(
+    served: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Run:
+    """Runs a command line against `served`, in a thread: the API is in this one, and logs nothing."""
+    caplog.set_level(logging.WARNING, logger="services.api.access")
+    monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
+
+    async def run(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, arguments)
+
+    return run
+
+
+@pytest.fixture
+async def two_clusters(fleet: Fleet) -> None:
+    """`eu` with pods, a node and a Deployment, `us` with one pod; both live."""
+    pod = PodStatus(phase="Running", pod_ip="10.0.0.1")
+    pods = [
+        Pod(metadata=meta(f"web-{n}", "default"), spec=PodSpec(node_name="n1"), status=pod) for n in range(2)
+    ]
+    pods.append(Pod(metadata=meta("db-0", "data"), status=pod))
+    eu = {
+        "pods": pods,
+        "nodes": [Node(metadata=meta("n1"))],
+        "deployments": [Deployment(metadata=meta("web", "default"))],
+    }
+    us = {"pods": [Pod(metadata=meta("web-0", "default"), status=pod)]}
+    await fleet.beats()
+    for cluster, objects in (("eu", eu), ("us", us)):
+        epoch = await fleet.state(cluster, objects)
+        await fleet.heartbeat(cluster, dict.fromkeys(objects, ("synced", "")), epoch=epoch)
+
+
+def words(output: str) -> list[list[str]]:
+    """A table, cell by cell."""
+    return [line.split() for line in output.splitlines()]
