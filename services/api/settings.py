@@ -1,13 +1,15 @@
 """Settings of the api."""
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.api.limits import Limits
 from services.runtime.settings import BusSettings, Duration, StoreSettings
+
+if TYPE_CHECKING:
+    from services.api.limits import Limits
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 
@@ -69,8 +71,10 @@ class ApiSettings(BusSettings, StoreSettings):
         return value
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> "Limits":
         """What one request may be and take."""
+        from services.api.limits import Limits  # the web framework, which `--help` does not wait for
+
         return Limits(
             body=self.max_body,
             url=self.max_url,
