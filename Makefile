@@ -47,6 +47,7 @@ generate: $(READY) ## Write the generated files anew: schemas, AsyncAPI, OpenAPI
 .PHONY: docs
 docs: $(READY) ## Build the documentation into docs/_build; every warning is an error
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --jobs auto docs docs/_build
+	@echo "docs/_build/index.html"
 
 .PHONY: bench
 bench: $(READY) ## Measure, beside the reference figures (BENCH="fleet events" for some of them)

@@ -174,7 +174,7 @@ async def core(folder: Path, broker_url: str, database_url: str) -> AsyncIterato
     ):
         rest = Rest(session, f"http://127.0.0.1:{port}")
         async with asyncio.timeout(START):
-            while not await _ready(rest):
+            while not await is_ready(rest):
                 master.check()
                 api.check()
                 await asyncio.sleep(0.1)
@@ -183,7 +183,8 @@ async def core(folder: Path, broker_url: str, database_url: str) -> AsyncIterato
         api.check()
 
 
-async def _ready(rest: Rest) -> bool:
+async def is_ready(rest: Rest) -> bool:
+    """Whether the api is."""
     try:
         async with rest.session.get(f"{rest.url}/readyz") as response:
             return response.status == 200

@@ -41,6 +41,18 @@ class Sizes:
     events: int = 30_000
     event_agents: int = 16
 
+    listed_pods: int = 5000
+    """Of the one cluster whose pods are listed."""
+    labelled_pods: int = 100_000
+    """Of a fleet, a tenth of them with the label that is asked for."""
+    labelled_clusters: int = 50
+    asked: int = 40
+    """Requests of each list."""
+    readers: int = 50
+    readers_changes: int = 100
+    """Changes a second that are written beside them."""
+    readers_seconds: float = 20.0
+
 
 FULL = Sizes()
 SMALL = Sizes(
@@ -61,4 +73,11 @@ SMALL = Sizes(
     slope_objects=(200, 600, 1000),
     slope_settle=5.0,
     events=8000,
+    listed_pods=500,
+    labelled_pods=2000,
+    labelled_clusters=5,
+    asked=10,
+    readers=5,
+    readers_changes=20,
+    readers_seconds=5.0,
 )

@@ -200,6 +200,7 @@ PARAMETERS: dict[str, Any] = {
     "lastEventId": _POSITION,
     "If-None-Match": _ETAG,
     "verbose": "",
+    "depth": 2,
 }
 """An example of each parameter, by its name; one that means something else elsewhere has its own there."""
 

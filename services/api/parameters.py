@@ -77,7 +77,11 @@ Owner = Annotated[
     ),
 ]
 Node = Annotated[
-    str | None, QueryParameter(description="Only objects that are bound to this node.", max_length=MAX_TEXT)
+    str | None,
+    QueryParameter(
+        description="Only objects that are bound to this node; Events about it or reported from it.",
+        max_length=MAX_TEXT,
+    ),
 ]
 Text = Annotated[
     str | None,

@@ -1,6 +1,6 @@
 """A whole cluster as one JSON document, sent as it is read: nobody holds all of it at once."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from services.api.watch.position import Position as At
 from services.persistence import queries
 from services.persistence.database.engine import Database, Session
 from services.persistence.queries import AgentStatus
+from services.runtime.tasks import to_its_end
 
 _PIECE = 64 * 1024
 """Bytes that are sent at once, at least."""
@@ -92,9 +93,9 @@ class SnapshotStream:
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         async with self._database.read() as session, queries.reading_all(session, _PATIENCE):
-            revisions = (await queries.revisions(session)).revs
-            status = await find_agent(session, self._target)
-            etag = await _etag(self._request, session, status, revisions)
+            # Whatever is asked of the database is awaited to its end: a connection that is interrupted in
+            # the middle is lost, and on SQLite it may go on reading.
+            head, etag = await to_its_end(_begin(session, self._target, self._request))
             headers = [
                 (b"content-type", b"application/json"),
                 (b"cache-control", b"no-cache"),
@@ -103,68 +104,83 @@ class SnapshotStream:
             fresh = etags.matches(self._known, etag)
             await send({"type": "http.response.start", "status": 304 if fresh else 200, "headers": headers})
             if not fresh and not is_head(scope):
-                head = await _head(session, status, revisions)
-                async with aclosing(_document(session, self._target, head)) as pieces:
-                    async for piece in _joined(pieces):
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                out = _Writer(send)
+                await out.write(head)
+                await _write_lists(out, session, self._target)
+                await out.flush()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _head(session: Session, status: AgentStatus, revisions: tuple[int, ...]) -> bytes:
-    summaries = await queries.summaries(session, [status.target])
+async def _begin(session: Session, target: Target, request: Request[Any, Any, Any]) -> tuple[bytes, str]:
+    """The document up to its lists, and its tag."""
+    revisions = (await queries.revisions(session)).revs
+    status = await find_agent(session, target)
+    summaries = await queries.summaries(session, [target])
     head = SnapshotHead(
-        cluster_id=status.target.id,
+        cluster_id=target.id,
         version=status.version,
         fetched_at=status.as_of,
         as_of=status.as_of,
         position=str(At.at(revisions)),
         collection=[collection_status(entry) for entry in status.collection],
-        summary=summaries[status.target],
+        summary=summaries[target],
     )
     members = msgspec.to_builtins(head)
     del members["generic"]
-    return encode(members)[:-1]
+    return encode(members)[:-1], await _etag(request, session, status, revisions)
 
 
-async def _document(session: Session, target: Target, head: bytes) -> AsyncGenerator[bytes, None]:
-    held = await queries.held_resources(session, target)
-    yield head
+class _Writer:
+    """Sends in pieces what is written bit by bit."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._gathered = bytearray()
+
+    async def write(self, part: bytes) -> None:
+        self._gathered += part
+        if len(self._gathered) >= _PIECE:
+            await self.flush()
+
+    async def flush(self) -> None:
+        piece, self._gathered = bytes(self._gathered), bytearray()
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def _write_lists(out: _Writer, session: Session, target: Target) -> None:
+    held = await to_its_end(queries.held_resources(session, target))
     for resource in KINDS:
-        yield b',"%b":' % resource.encode()
-        async for part in _list(session, target, resource):
-            yield part
-    yield b',"generic":{'
+        await out.write(b',"%b":' % resource.encode())
+        await _write_list(out, session, target, resource)
+    await out.write(b',"generic":{')
     for number, resource in enumerate(name for name in held if name not in KINDS):
-        yield b"%b%b:" % (b"," if number else b"", encode(resource))
-        async for part in _list(session, target, resource):
-            yield part
-    yield b"}}"
+        await out.write(b"%b%b:" % (b"," if number else b"", encode(resource)))
+        await _write_list(out, session, target, resource)
+    await out.write(b"}}")
 
 
-async def _list(session: Session, target: Target, resource: str) -> AsyncGenerator[bytes, None]:
+async def _write_list(out: _Writer, session: Session, target: Target, resource: str) -> None:
     separator = b"["
+    # Closed here and not when somebody finds it: SQLite reads on as long as a cursor is open.
     async with aclosing(queries.bodies(session, target, resource)) as portions:
-        async for portion in portions:
+        while portion := await to_its_end(_next(portions)):
             for row in portion:
-                yield separator
-                yield row.body if row.body != b"null" else _unreadable(row)
+                await out.write(separator)
+                await out.write(row.body if row.body != b"null" else _unreadable(row))
                 separator = b","
-    yield b"[]" if separator == b"[" else b"]"
+    await out.write(b"[]" if separator == b"[" else b"]")
+
+
+async def _next(portions: AsyncIterator[Sequence[Any]]) -> Sequence[Any]:
+    """The next portion; empty behind the last."""
+    async for portion in portions:
+        return portion
+    return ()
 
 
 def _unreadable(row: Any) -> bytes:
     """An object whose projection could not be read is there all the same."""
     return encode({"metadata": {"namespace": row.namespace, "name": row.name, "uid": row.uid}})
-
-
-async def _joined(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    gathered = bytearray()
-    async for part in parts:
-        gathered += part
-        if len(gathered) >= _PIECE:
-            yield bytes(gathered)
-            gathered.clear()
-    yield bytes(gathered)
 
 
 async def _etag(

@@ -19,7 +19,7 @@ from services.runtime.bus.config import deploy_files
 
 ROOT = Path(__file__).parents[2]
 
-OWNED = ("schemas/json/*.schema.json", "deploy/nats/streams/*.json")
+OWNED = ("schemas/json/*.schema.json", "docs/reference/*", "deploy/nats/streams/*.json")
 """Where a file that nothing generates any more is removed."""
 
 _SETTINGS = (

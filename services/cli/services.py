@@ -53,7 +53,8 @@ STORE = "services.runtime.settings:StoreSettings"
 def master() -> None:
     """Run the master: it turns what agents send into rows of the database.
 
-    Exactly one runs for a database; a second one beside it is not supported yet.
+    On PostgreSQL any number run beside each other and share the work; on SQLite a second one stands by until
+    the process of the first has ended.
 
     Example: `NATS_URL=nats://broker:4222 DATABASE_URL=sqlite+aiosqlite:////srv/atlhyper.db atlhyper master`
     """

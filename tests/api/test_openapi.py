@@ -6,9 +6,11 @@ from typing import Any
 
 import httpx
 import pytest
+import schemathesis
 from jsonschema import Draft202012Validator
 
 from schemas.kubernetes.pod import Pod
+from services.api import problems
 from services.api.app import openapi_file
 from services.api.document import FILE as OPENAPI_FILE
 from tests.api.fixtures import Fleet, meta
@@ -62,6 +64,38 @@ def test_operations_are_named_and_described() -> None:
     assert all(
         parameter["description"] for operation in operations for parameter in operation.get("parameters", ())
     )
+
+
+def test_each_parameter_has_an_example() -> None:
+    """One that its schema allows; a name that is new needs one in `services.api.examples.PARAMETERS`."""
+    for path in PATHS:
+        for parameter in DOCUMENT["paths"][path]["get"].get("parameters", ()):
+            some = [example["value"] for example in parameter.get("examples", {}).values()]
+            some += [parameter["example"]] if "example" in parameter else []
+            assert some, f"{parameter['name']} of {path}"
+            for example in some:
+                _validator(parameter["schema"]).validate(example)
+
+
+def test_the_document_is_valid() -> None:
+    """By the OpenAPI Initiative's own schema of 3.1 and its dialect, and every reference leads somewhere."""
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+    for reference in set(re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(DOCUMENT))):
+        found: Any = DOCUMENT
+        for part in reference.split("/"):
+            found = found[part]
+    for schema in DOCUMENT["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_kind_of_problem_is_documented() -> None:
+    """With a type and a title of its own; each says what to do next, and comes up in the document."""
+    kinds = [kind for kind in vars(problems).values() if isinstance(kind, problems.Kind)]
+    assert len({kind.name for kind in kinds}) == len({kind.title for kind in kinds}) == len(kinds)
+    assert all(kind.next and kind.detail for kind in kinds)
+    kinds.remove(problems.UNKNOWN_PATH)  # which no path of the document answers
+    text = json.dumps(DOCUMENT)
+    assert [kind.name for kind in kinds if f"urn:atlhyper:problem:{kind.name}" not in text] == []
 
 
 @pytest.mark.parametrize("path", PATHS)

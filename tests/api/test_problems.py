@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from schemas.kubernetes.pod import Pod
 from services.api import problems
 from services.api.app import create_app
 from services.api.watch.hub import Hub
@@ -13,7 +14,7 @@ from services.persistence import queries
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime.health import Health
-from tests.api.fixtures import Fleet
+from tests.api.fixtures import Fleet, meta
 
 _PODS = "/api/v1/clusters/prod-eu/pods"
 
@@ -60,6 +61,8 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
         ("/api/v1/events?since=0001-01-01T00:00:00%2B14:00", "since", "years"),
         ("/api/v1/events?until=9999-12-31T23:59:59-14:00", "until", "years"),
         ("/api/v1/events?until=0001-01-01T00:00:00%2B14:00", "until", "years"),
+        ("/api/v1/events?until=0.5", "until", "date"),
+        ("/api/v1/events?since=1795248000", "since", "date"),
         ("/api/v1/events?cluster=a,,b", "cluster", "a-z, 0-9 and '-'"),
         ("/api/v1/events?continue=%F0%9F%98%80", "continue", "not one that was given out"),
         ("/api/v1/dead-letters?continue=x", "continue", "not one that was given out"),
@@ -78,6 +81,25 @@ async def test_a_bad_parameter_is_named(
     assert parameter in str(body["detail"])
 
 
+@pytest.mark.parametrize(
+    ("path", "written", "meant"),
+    [
+        (f"{_PODS}?namespaces=shop", "namespaces", "namespace"),
+        (f"{_PODS}?Namespace=shop", "Namespace", "namespace"),
+        (f"{_PODS}?labelSelektor=a%3Db", "labelSelektor", "labelSelector"),
+        ("/api/v1/events?until_=2026-11-21T08:00:00Z", "until_", "until"),
+        ("/readyz?verbos", "verbos", "verbose"),
+    ],
+)
+async def test_the_parameter_that_was_meant_is_named(
+    api: httpx.AsyncClient, path: str, written: str, meant: str
+) -> None:
+    """A typo must not silently give everything."""
+    body = assert_problem(await api.get(path), 400, "invalid-parameter")
+    assert written in str(body["detail"])
+    assert str(body["next"]).startswith(f"write {meant}, or leave it out")
+
+
 async def test_a_continue_of_another_query_is_refused(fleet: Fleet, api: httpx.AsyncClient) -> None:
     """A token is bound to its filters: with others it would skip rows without a word."""
     await fleet.event("prod-eu", "a")
@@ -87,6 +109,19 @@ async def test_a_continue_of_another_query_is_refused(fleet: Fleet, api: httpx.A
         await api.get(f"/api/v1/events?limit=1&type=Warning&continue={token}"), 400, "invalid-parameter"
     )
     assert "another query" in str(body["detail"])
+
+
+async def test_rows_that_vanish_between_pages_are_no_error(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """A cluster that is swept meanwhile: the next page holds what is left, which may be nothing."""
+    pods = [Pod(metadata=meta(f"web-{number}", "shop")) for number in range(6)]
+    await fleet.state("prod-eu", {"pods": pods})
+    page = (await api.get(f"{_PODS}?limit=2")).json()
+    await fleet.state("prod-eu", {"pods": pods[4:]})
+    path = f"{_PODS}?limit=2&continue={page['continue']}"
+    assert [item["name"] for item in (await api.get(path)).json()["items"]] == ["web-4", "web-5"]
+    await fleet.state("prod-eu", {"pods": []})
+    answer = await api.get(path)
+    assert (answer.status_code, answer.json()["items"], answer.json()["continue"]) == (200, [], None)
 
 
 @pytest.mark.parametrize(

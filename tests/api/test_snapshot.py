@@ -1,12 +1,11 @@
 """`GET /clusters/{id}/snapshot`: everything of one moment, streamed, and never a part that looks whole."""
 
 import asyncio
-import gzip
 import json
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from schemas.kubernetes import KINDS
 from schemas.kubernetes.node import Node
 from schemas.kubernetes.pod import Pod
 from schemas.kubernetes.snapshot import ClusterSnapshot
-from services.api import snapshot
 from services.api.limits import Limits
+from services.persistence import queries
 from services.persistence.database.engine import Database
+from services.persistence.database.postgresql import Limits as PostgresqlLimits
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.api.processes import environment, process
 from tests.api.raw import listening
@@ -32,6 +32,7 @@ from tests.waiting import until
 
 _PATH = "/api/v1/clusters/prod-eu/snapshot"
 _ROWS = 100_000
+_SOME = 15_000
 _MIB = 1 << 20
 
 
@@ -70,7 +71,7 @@ def _multiply(url: str, rows: int) -> None:
 @pytest.fixture(scope="module")
 def some(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> str:
     """A database whose cluster has 15,000 pods of a kilobyte: more than a connection's buffers take."""
-    return _of_pods(shutil.copy(empty_database, tmp_path_factory.mktemp("some") / "api.db"), 15_000)
+    return _of_pods(shutil.copy(empty_database, tmp_path_factory.mktemp("some") / "api.db"), _SOME)
 
 
 def _of_pods(file: Path, pods: int) -> str:
@@ -163,22 +164,26 @@ async def test_it_is_not_sent_again_unchanged(fleet: Fleet, api: httpx.AsyncClie
     assert (head.status_code, head.headers["etag"], head.content) == (200, tags[-1], b"")
 
 
-async def test_it_is_the_same_on_both_databases(either_url: str) -> None:
+async def test_it_is_the_same_on_both_databases(either_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when its reader takes longer than PostgreSQL lets a transaction stand still."""
+    bodies = queries.bodies
+
+    async def slow(*arguments: Any) -> AsyncIterator[Any]:
+        async with aclosing(bodies(*arguments)) as found:
+            async for portion in found:
+                yield portion
+                await asyncio.sleep(0.7)
+
     async with Database(either_url) as database:
-        fleet = Fleet(database)
-        await _fill(fleet, pods=300)
-        async with listening(database) as served:
-            body = (await served.client.get(_PATH)).json()
-            assert len(body["pods"]) == 300
-            async with served.client.stream("GET", _PATH) as answer:
-                pieces = [piece async for piece in _slowly(answer)]
-            assert json.loads(gzip.decompress(b"".join(pieces))) == body
-
-
-async def _slowly(answer: httpx.Response) -> AsyncIterator[bytes]:
-    async for piece in answer.aiter_raw(256):
-        yield piece
+        await _fill(Fleet(database), pods=60)
+    async with (
+        Database(either_url, limits=PostgresqlLimits(idle=0.5)) as database,
+        listening(database) as served,
+    ):
+        body = (await served.client.get(_PATH)).json()
+        assert len(body["pods"]) == 60
+        monkeypatch.setattr(queries, "bodies", slow)
+        assert (await served.client.get(_PATH)).json() == body
 
 
 @pytest.mark.timeout(120)
@@ -212,14 +217,27 @@ def _anonymous(pid: int) -> int:
     raise AssertionError("no RssAnon")
 
 
-async def test_a_reader_that_goes_away_frees_everything(some: str) -> None:
-    """Its connection to the database is in the pool again, and its seat is free."""
+async def test_a_reader_that_goes_away_frees_everything(some: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is read for it, its connection to the database is in the pool again, its seat free."""
+    bodies, read = queries.bodies, 0
+
+    async def counted(*arguments: Any) -> AsyncIterator[Any]:
+        nonlocal read
+        async with aclosing(bodies(*arguments)) as found:
+            async for portion in found:
+                read += len(portion)
+                yield portion
+
+    monkeypatch.setattr(queries, "bodies", counted)
     async with Database(some) as database, listening(database, Limits(snapshots=1)) as served:
-        for _ in range(10):
-            async with served.client.stream("GET", _PATH) as answer:
+        for _ in range(5):
+            read = 0
+            async with served.client.stream("GET", _PATH, headers={"Accept-Encoding": "identity"}) as answer:
                 assert answer.status_code == 200
                 assert _checked_out(database) == 1
             await until(lambda: _checked_out(database) == 0)
+            assert read < _SOME
+            assert _checkpointed(some)
         assert (await served.client.head(_PATH)).status_code == 200
 
 
@@ -263,28 +281,24 @@ async def test_what_fails_in_the_middle_is_a_broken_transfer(
     some: str, monkeypatch: pytest.MonkeyPatch, encoding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Never a document that ends early and looks whole."""
-    list_ = snapshot._list
+    bodies = queries.bodies
 
-    async def failing(*arguments: Any) -> AsyncIterator[bytes]:
-        async for number, part in _numbered(list_(*arguments)):
-            if number == 5000:
-                raise RuntimeError("the disk is gone")
-            yield part
+    async def failing(*arguments: Any) -> AsyncIterator[Any]:
+        portions = 0
+        async with aclosing(bodies(*arguments)) as found:
+            async for portion in found:
+                yield portion
+                portions += 1
+                if portions == 100:
+                    raise RuntimeError("the disk is gone")
 
-    monkeypatch.setattr(snapshot, "_list", failing)
+    monkeypatch.setattr(queries, "bodies", failing)
     async with Database(some) as database, listening(database) as served:
         with pytest.raises(httpx.RemoteProtocolError):
             await served.client.get(_PATH, headers={"Accept-Encoding": encoding})
         await until(lambda: _checked_out(database) == 0)
     assert "answer broken off" in caplog.text
     assert "the disk is gone" in caplog.text
-
-
-async def _numbered(parts: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    number = 0
-    async for part in parts:
-        yield number, part
-        number += 1
 
 
 def _checked_out(database: Database) -> int:

@@ -62,9 +62,10 @@ def test_help_has_every_variable(command: str, model: str, tmp_path: Path) -> No
 
 
 def test_the_master_promises_no_more_than_it_does(tmp_path: Path) -> None:
-    """One runs; nobody is told that a second one takes over."""
+    """How many may run depends on the database."""
     told = " ".join(run("master", "--help", folder=tmp_path).stdout.split())
-    assert "Exactly one runs" in told
+    assert "On PostgreSQL any number run beside each other" in told
+    assert "on SQLite a second one stands by" in told
 
 
 def test_help_is_quick(tmp_path: Path) -> None:

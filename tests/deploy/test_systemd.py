@@ -103,6 +103,18 @@ def test_variables_and_credentials(unit: Path) -> None:
         settings.check(known, *(words for _, *words in commands(unit)))
 
 
+def test_the_settings_of_the_documentation() -> None:
+    """The files that the how-to shows hold variables of the services that read them."""
+    page = (ROOT / "docs" / "how-to" / "run-as-systemd-units.md").read_text()
+    core, agent = (
+        dict(line.split("=", 1) for line in block.splitlines())
+        for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    )
+    settings.check(core, ["master"])
+    settings.check(core, ["api"])
+    settings.check(agent, ["agent", "kubernetes"])
+
+
 @every_unit
 def test_its_commands_exist(unit: Path) -> None:
     """Each command line is one that the program has."""

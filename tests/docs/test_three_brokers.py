@@ -110,7 +110,10 @@ def test_the_page_s_limit_holds_three_copies() -> None:
 
 
 async def test_one_of_three_may_be_killed(brokers: Brokers, tmp_path: Path) -> None:
-    """Streams with three copies, made as the page says; any node is killed, and publishing goes on."""
+    """Streams with three copies, made as the page says: their leader is killed, and nothing is lost.
+
+    Publishing goes on with two, and the third catches up.
+    """
     settings, agent = brokers.settings, config.EXAMPLE_AGENT
     variables = {
         "ATLHYPER_HOME": str(settings.home),
@@ -143,12 +146,13 @@ async def test_one_of_three_may_be_killed(brokers: Brokers, tmp_path: Path) -> N
             return True
 
         await until(copies)
-        for number, name in enumerate(NAMES):
-            assert await bus.publish(subjects.snapshot(agent), frame(agent, number)) == 2 * number + 1
-            brokers.kill(name)
-            assert await stored(bus, agent, frame(agent, number)) == 2 * number + 2
-            brokers.start(name)
-            await until(copies, 30)
+        assert await bus.publish(subjects.snapshot(agent), frame(agent, 1)) == 1
+        info = await operator.api(f"$JS.API.STREAM.INFO.{data.SNAPSHOTS.name}")
+        leader = info["cluster"]["leader"]
+        brokers.kill(leader)
+        assert await stored(bus, agent, frame(agent, 2)) == 2
+        brokers.start(leader)
+        await until(copies, 30)
 
 
 async def stored(bus: Bus, agent: Target, envelope: Envelope) -> int:

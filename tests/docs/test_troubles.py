@@ -75,12 +75,16 @@ def test_findings_of_doctor() -> None:
 
 
 def test_metrics_worth_an_alarm() -> None:
-    """Each metric that how-to pages name is one that a service has."""
+    """Each metric that how-to pages name is one that a service has; each alarm leads to what to do."""
     known = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     pages = [path.read_text(encoding="utf-8") for path in PAGE.parent.glob("*.md")]
     named = set(re.findall(r"`(atlhyper_[a-z_]+)", "\n".join(pages)))
     assert named
     assert {name for name in named if f"`{name}`" not in known} == set()
+    _, _, alarms = (PAGE.parent / "monitor.md").read_text(encoding="utf-8").partition("## Worth an alarm")
+    rows = [line for line in alarms.splitlines() if line.startswith("| `")]
+    assert rows
+    assert all("](" in row for row in rows)
 
 
 def test_problems() -> None:

@@ -27,7 +27,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(90)
 
-INTERVAL = 1.0
+INTERVAL = 1.5
 
 
 class Twin:

@@ -12,7 +12,7 @@ from schemas.ids import kubernetes
 from schemas.selectors import parse_field_selector, parse_label_selector
 from services.persistence import queries
 from services.persistence.database.engine import Database, Session
-from services.persistence.queries import ResourceFilter
+from services.persistence.queries import ResourceFilter, paging
 from services.persistence.state.applier import FrameApplier
 from tests.persistence.frames import FrameSource, Log, apply_all
 
@@ -160,8 +160,10 @@ async def test_text(session: Session, q: str, count: int) -> None:
     assert len(await found(session, q=q, targets=(kubernetes("a"),))) == count
 
 
-async def test_the_index_leads(session: Session) -> None:
+@pytest.mark.parametrize("keyed", [paging.KEYED, 0])
+async def test_the_index_leads(session: Session, keyed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan of a list by label begins with the index over labels, and on SQLite nothing is sorted."""
+    monkeypatch.setattr(paging, "KEYED", keyed)
     connection = await session.connection()
     statements: list[tuple[str, Any]] = []
 
@@ -174,9 +176,10 @@ async def test_the_index_leads(session: Session) -> None:
         statements.clear()
         where = ResourceFilter(resource="pods", labels=labels, targets=targets)
         await queries.list_resources(session, where, limit=5)
-        listed, last, counted = [entry for entry in statements if "LIMIT" in entry[0]]
+        limited = [entry for entry in statements if "LIMIT" in entry[0]]
+        assert len(limited) == (2 if keyed else 3)
         if connection.dialect.name == "sqlite":
-            for statement, parameters in (listed, last, counted):
+            for statement, parameters in limited:
                 plan = [
                     row[3]
                     for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
@@ -186,7 +189,9 @@ async def test_the_index_leads(session: Session) -> None:
                 assert not [step for step in plan if "TEMP B-TREE" in step], plan
         else:
             await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            plan = [row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {listed[0]}", listed[1])]
+            plan = [
+                row[0] for row in await connection.exec_driver_sql(f"EXPLAIN {limited[0][0]}", limited[0][1])
+            ]
             assert any("ix_resource_labels" in step for step in plan), plan
 
 

@@ -209,10 +209,11 @@ OWNERS = {
 async def test_the_graph_of_each_kind(db: Database, resource: str, name: str, expected: set[str]) -> None:
     """Owners to the first, what is owned to the last, and what belongs to both; nobody's siblings.
 
-    A cluster with the same objects beside it adds nothing.
+    A cluster with objects of the same names beside it adds nothing.
     """
     await fill(db, SHOP)
-    await fill(db, SHOP, "c2")
+    more = pod("web-1-b", metadata=owned_by("ReplicaSet", "web-1"), nodeName="node-1")
+    await fill(db, [*SHOP, more, service("also", app="web")], "c2")
     namespace = "" if resource in ("nodes", "persistentvolumes") else "shop"
     graph = await graph_of(db, resource, name, namespace)
     assert edges(graph) == expected

@@ -98,7 +98,7 @@ def problems_page() -> dict[str, str]:
     for kind in sorted(kinds, key=lambda kind: kind.name):
         parts += [
             f"## {kind.name}",
-            f"{kind.title}: {kind.status.value} {kind.status.phrase}.",
+            f"{kind.title}. Status {kind.status.value}.",
             table(("detail", "next"), [(kind.detail, kind.next)]),
         ]
     return {"docs/reference/problems.md": page(parts)}

@@ -52,8 +52,13 @@ def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: flo
 def end_slow(engine: AsyncEngine, seconds: float) -> None:
     """Interrupt a statement that takes longer; it raises OperationalError "interrupted"."""
 
+    def stop(connection: sa.Connection) -> None:
+        if (timer := connection.info.pop(_TIMER, None)) is not None:
+            timer.cancel()
+
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
     def begins(connection: sa.Connection, *_: Any) -> None:
+        stop(connection)  # of a statement whose reader went away
         driver: Any = connection.connection.driver_connection
         # Not by a progress handler, which would call Python in the middle of each long query.
         interrupt = driver._conn.interrupt  # noqa: SLF001 - its own is the same, but a coroutine
@@ -62,12 +67,12 @@ def end_slow(engine: AsyncEngine, seconds: float) -> None:
 
     @event.listens_for(engine.sync_engine, "after_cursor_execute")
     def ended(connection: sa.Connection, *_: Any) -> None:
-        connection.info.pop(_TIMER).cancel()
+        stop(connection)
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def failed(context: ExceptionContext) -> None:
-        if context.connection is not None and (timer := context.connection.info.pop(_TIMER, None)):
-            timer.cancel()
+        if context.connection is not None:
+            stop(context.connection)
 
 
 def _write_ahead(cursor: Any, patience: float) -> None:

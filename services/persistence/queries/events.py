@@ -6,12 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from schemas.ids import kubernetes
 from schemas.kubernetes.event import EVENT
 from schemas.selectors import FieldSelector
 from services.persistence import tables
 from services.persistence.database.engine import Session
-from services.persistence.queries.paging import Page, item, oldest, page_of
+from services.persistence.queries.paging import Page, item, page_of
 from services.persistence.queries.selecting import field_conditions
 from services.persistence.queries.sorting import event_value, split
 
@@ -33,7 +32,7 @@ class EventFilter:
     name: str | None = None
     """Of the object it is about."""
     node: str | None = None
-    """From which it was reported."""
+    """That it is about, or from which it was reported."""
     fields: FieldSelector | None = None
     since: datetime | None = None
     """Last seen at or after; aware."""
@@ -57,7 +56,6 @@ async def list_events(
     An item is the row as JSON; `full` adds the projection as `object`. Raises BadContinue, UnknownColumn, and
     SelectorError for a field that Events cannot be selected by.
     """
-    targets = None if where.clusters is None else [kubernetes(cluster) for cluster in where.clusters]
     column, down = split(sort)
     value = event_value(column, (await session.connection()).dialect.name)
     return await page_of(
@@ -65,7 +63,6 @@ async def list_events(
         [_EVENT.c.summary, *([_EVENT.c.body] if full else [])],
         [value, _EVENT.c.cluster_id, _EVENT.c.uid],
         _conditions(where),
-        oldest(targets),
         query=(where, sort),
         limit=limit,
         continue_=continue_,
@@ -106,9 +103,11 @@ def _conditions(where: EventFilter) -> list[sa.ColumnElement[bool]]:
         "reason": where.reason,
         "involved_kind": where.kind,
         "involved_name": where.name,
-        "host": where.node,
     }
     conditions = [columns[name] == value for name, value in equal.items() if value is not None]
+    if where.node is not None:
+        of_node = sa.and_(columns.involved_kind == "Node", columns.involved_name == where.node)
+        conditions.append(sa.or_(of_node, columns.host == where.node))
     if where.fields is not None:
         conditions += field_conditions(EVENT.resource, where.fields)
     if where.clusters is not None:

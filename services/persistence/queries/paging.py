@@ -18,6 +18,9 @@ from services.persistence.targets import any_target
 
 COUNTED = 100_000
 """Rows behind a page that are counted at most: counting looks at each."""
+KEYED = 500
+"""Rows of a page that come with their keys; of a longer one the last key is asked for by itself, which costs
+less than all those columns."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -36,8 +39,8 @@ class Page:
     remaining: int
     """How many items follow this page, counted up to COUNTED."""
     as_of: datetime | None
-    """The moment of which the oldest state of the agents asked about is; of dead letters, when the newest was
-    stored. None before there is any."""
+    """Of dead letters, when the newest was stored, None before there is any; of what agents hold their
+    `standings` say it."""
 
 
 Order = Sequence[sa.ColumnElement[Any]]
@@ -100,7 +103,7 @@ async def page_of(
     shown: Sequence[sa.ColumnElement[Any]],
     order: Order,
     conditions: Sequence[sa.ColumnElement[bool]],
-    as_of: sa.Select[Any],
+    as_of: sa.Select[Any] | None = None,
     *,
     query: object,
     limit: int,
@@ -119,26 +122,28 @@ async def page_of(
     connection = await session.connection()
     page = sa.and_(*conditions, after(continue_, query, order, down=down))
     by = [part.desc() for part in order] if down else order
-    select = sa.select(*shown).where(page).order_by(*by).limit(limit + 1)
+    keyed, width = limit <= KEYED, len(shown)
+    select = sa.select(*shown, *(order if keyed else ())).where(page).order_by(*by).limit(limit + 1)
     if source is not None:
         select = select.select_from(source)
     rows = (await connection.execute(select)).all()
     next_page, remaining = "", 0
     if len(rows) > limit:
         rows = rows[:limit]
-        # Asked for by itself: its columns in each of 5,000 rows would cost more.
         last = sa.select(*order).where(page).order_by(*by).limit(1).offset(limit - 1)
         some = sa.select(sa.literal(1)).limit(COUNTED)
         if keys is not None:
             last, some = last.select_from(keys), some.select_from(keys)
-        next_page = token(query, (await connection.execute(last)).one())
+        next_page = token(query, rows[-1][width:] if keyed else (await connection.execute(last)).one())
         some = some.where(*conditions, after(next_page, query, order, down=down))
         remaining = await connection.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
     return Page(
-        items=[row[0] for row in rows] if make is item and len(shown) == 1 else [make(*row) for row in rows],
+        items=[row[0] for row in rows]
+        if make is item and width == 1
+        else [make(*row[:width]) for row in rows],
         continue_=next_page,
         remaining=remaining,
-        as_of=await connection.scalar(as_of),
+        as_of=None if as_of is None else await connection.scalar(as_of),
     )
 
 

@@ -56,7 +56,6 @@ async def list_resources(
         [_SUMMARY, *([_BODY] if full else [])],
         order,
         found.conditions,
-        oldest(where.targets),
         query=(where, sort),
         limit=limit,
         continue_=continue_,

@@ -1,10 +1,11 @@
 """All objects of one agent, in portions: what is too much to be held at once."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
@@ -38,7 +39,8 @@ async def reading_all(session: Session, patience: float) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
+        with suppress(SQLAlchemyError):  # a connection that has failed is not used again
+            await connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
 
 
 async def held_resources(session: Session, target: Target) -> list[str]:

@@ -61,9 +61,8 @@ def _in_order(select: sa.Select[Any]) -> sa.Select[Any]:
 
 def counting(statement: sa.Select[Any]) -> sa.Select[Any]:
     """How many rows it finds, within its limit."""
-    one: sa.Label[Any] = sa.literal_column("1").label("one")
-    some: sa.Select[Any] = statement.order_by(None).with_only_columns(one, maintain_column_froms=True)
-    return sa.select(sa.func.count()).select_from(some.subquery())
+    narrow: sa.Select[Any] = statement.order_by(None).with_only_columns(statement.selected_columns[0])
+    return sa.select(sa.func.count()).select_from(narrow.subquery())
 
 
 # --- one object ------------------------------------------------------------------------------------------
@@ -109,6 +108,11 @@ def owned(dialect: str) -> sa.Select[Any]:
         *(columns[name] == key[name] for name in _TARGET),
         sa.or_(key["namespace"] == sa.literal_column(f"'{ANY}'"), columns.namespace == key["namespace"]),
     )
+    if dialect == "postgresql":
+        # It would read every row that has an owner: it takes the given for a hundred, whatever they are.
+        each = _in_order(sa.select(*_COLUMNS).where(is_owned)).correlate(given).lateral("each")
+        shown = [each.c[name] for name in _NAMES]
+        return sa.select(*shown).join_from(given, each, sa.true()).order_by(*shown[:3]).limit(_LIMIT)
     return _in_order(sa.select(*_COLUMNS).join_from(given, RESOURCE, is_owned))
 
 
