@@ -25,7 +25,7 @@ up: $(READY) ## Start everything and attach a cluster; Ctrl-C stops it, the data
 
 .PHONY: test
 test: $(READY) ## Run every test (TESTS=tests/unit for some of them)
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/python -m tests $(TESTS)
 
 .PHONY: check
 check: $(READY) ## Lint, types, import contracts, spelling, generated files

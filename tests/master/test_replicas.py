@@ -28,6 +28,8 @@ from tests.master.conftest import Fleet, MasterProcess
 from tests.persistence.frames import FrameSource, body_of
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
+
 _LEASE, _SHARD = tables.table_of(tables.Lease), tables.table_of(tables.Shard)
 RESUMES = 10.0
 """Seconds in which work goes on, whatever became of a master."""
