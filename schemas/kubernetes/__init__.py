@@ -4,7 +4,7 @@ from schemas.kubernetes.autoscaling import HORIZONTAL_POD_AUTOSCALER
 from schemas.kubernetes.batch import CRON_JOB, JOB
 from schemas.kubernetes.config import CONFIG_MAP, SECRET
 from schemas.kubernetes.event import EVENT
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import ALWAYS_SELECTABLE, Kind, Selectable
 from schemas.kubernetes.network import INGRESS, SERVICE
 from schemas.kubernetes.node import NAMESPACE, NODE
 from schemas.kubernetes.pod import POD
@@ -34,3 +34,9 @@ KINDS: dict[str, Kind] = {
     )
 }
 """Every kind that is collected, by resource."""
+
+
+def selectable_fields(resource: str) -> dict[str, Selectable]:
+    """What the objects of a resource can be selected by, by the name of the field."""
+    kind = KINDS.get(resource)
+    return {item.field: item for item in (kind.selectable if kind else ALWAYS_SELECTABLE)}

@@ -1,6 +1,8 @@
 """What makes a resource collectable: one declaration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Raw
 
@@ -17,6 +19,26 @@ class Selectable:
     absent: str = ""
     """What it is where none of them is; `true` and `false` are the values of a boolean."""
 
+    def value(self, projection: Mapping[str, Any]) -> str:
+        """What a term of a field selector is compared with. `projection` is decoded JSON."""
+        for path in self.at:
+            found: Any = projection
+            for step in path.split("."):
+                found = _step(found, step)
+            if found not in (None, ""):
+                return str(found).lower() if isinstance(found, bool) else str(found)
+        return self.absent
+
+
+def _step(value: Any, step: str) -> Any:
+    """One step of a path; None where it leads nowhere."""
+    match value:
+        case dict():
+            return value.get(step)
+        case list() if step.isdecimal() and int(step) < len(value):
+            return value[int(step)]
+    return None
+
 
 def selectable(field: str, *at: str, absent: str = "") -> Selectable:
     """A Selectable, at the path that the field itself is unless others are given."""
@@ -25,6 +47,8 @@ def selectable(field: str, *at: str, absent: str = "") -> Selectable:
 
 NAME = selectable("metadata.name")
 NAMESPACE = selectable("metadata.namespace")
+ALWAYS_SELECTABLE = (NAME, NAMESPACE)
+"""What the objects of every resource can be selected by, also those that no Kind declares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +67,7 @@ class Kind:
     namespaced: bool = True
     as_table: bool = False
     """Read in the Table form, so that values never reach us (Secrets)."""
-    selectable: tuple[Selectable, ...] = (NAME, NAMESPACE)
+    selectable: tuple[Selectable, ...] = ALWAYS_SELECTABLE
     """As its API server selects; what it calls by another name, too."""
 
     @property

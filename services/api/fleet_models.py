@@ -84,7 +84,10 @@ class Summary(Struct, kw_only=True):
     as_of: AsOf
     position: Position
     collections: Annotated[
-        list[ClusterCollection] | None,
-        Meta(description="As in lists; only where one `resource` is counted."),
-    ] = None
-    incomplete: Incomplete | None = None
+        list[ClusterCollection],
+        Meta(
+            description="As in lists. Without `resource` it is about all of them: `reason` names the "
+            "cluster's that are not `synced`, and `state` is the first one's."
+        ),
+    ]
+    incomplete: Incomplete

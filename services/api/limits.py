@@ -85,7 +85,7 @@ class Limiter:
             refusal = await self._content(scope, headers, receive)
             close = True
         if refusal is not None:
-            await problems.respond(send, refusal, scope["path"], close=close)
+            await problems.respond(send, refusal, problems.instance(scope), close=close)
         elif scope["path"] in _UNCOUNTED:
             await self._app(scope, receive, send)
         else:
@@ -155,14 +155,14 @@ class Limiter:
                     await self._app(scope, receive, in_pieces)
         except NoSeat:
             detail = f"{self._seats.number} requests are being answered already"
-            await problems.respond(send, _refused(problems.OVERLOADED, detail), scope["path"])
+            await problems.respond(send, _refused(problems.OVERLOADED, detail), problems.instance(scope))
         except Exception as error:
             if not time_limit.expired():
                 raise
             if begun:
                 raise Broken(f"not taken within {limit:g}s") from error
             detail = f"the answer had not begun after {limit:g}s"
-            await problems.respond(send, _refused(problems.TOO_SLOW, detail), scope["path"])
+            await problems.respond(send, _refused(problems.TOO_SLOW, detail), problems.instance(scope))
 
 
 def _refused(kind: Kind, detail: str) -> ProblemError:

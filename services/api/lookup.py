@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes import KINDS
@@ -37,7 +38,18 @@ async def find_agent(session: Session, target: Target) -> AgentStatus:
     )
 
 
-def find_collection(status: AgentStatus, resource: str) -> CollectionStatus:
+class Collecting(Protocol):
+    """What is known of an agent's collection."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def heartbeat(self) -> object: ...
+    @property
+    def collection(self) -> Sequence[queries.CollectionStatus]: ...
+
+
+def find_collection(status: Collecting, resource: str) -> CollectionStatus:
     """How the collection of a resource is doing. Raises ProblemError for one that the agent does not have.
 
     A resource that is known but not collected is no error: its list says so, and why.
@@ -102,25 +114,23 @@ class FleetStanding:
 
     as_of: datetime | None
     """The oldest of theirs."""
-    collections: list[ClusterCollection] | None = None
-    """Those whose rows may not be all there is, at most MAX_COLLECTIONS; None where no resource was named."""
-    incomplete: int | None = None
+    collections: list[ClusterCollection]
+    """Those whose rows may not be all there is, at most MAX_COLLECTIONS."""
+    incomplete: int
     """How many those are."""
 
 
 async def find_fleet(
     session: Session, resource: str | None, targets: Sequence[Target] | None
 ) -> FleetStanding:
-    """How those agents stand, None for all. Raises ProblemError for one that was never heard of, and for a
-    resource that none of them has."""
-    found = await queries.standings(session, resource or "", targets)
+    """How those agents stand with a resource, None for all of both. Raises ProblemError for an agent that was
+    never heard of, and for a resource that none of them has."""
+    found = await queries.standings(session, resource, targets)
     known = {standing.target for standing in found}
     for target in targets or ():
         if target not in known:
             await find_agent(session, target)
-    if resource is None:
-        return FleetStanding(_oldest(found))
-    if resource not in KINDS and all(one.collection is None for one in found):
+    if resource is not None and resource not in KINDS and all(one.collection is None for one in found):
         raise problems.ProblemError(
             problems.UNKNOWN_RESOURCE,
             f"{resource!r} is a resource of no agent asked about",
@@ -139,10 +149,12 @@ def _oldest(found: Sequence[Standing]) -> datetime | None:
     return min((one.as_of for one in found if one.as_of is not None), default=None)
 
 
-def _partial(standing: Standing, resource: str) -> ClusterCollection:
-    entry = standing.collection
-    shown = collection_status(entry) if entry else _not_named(resource, heard=standing.heard)
+def _partial(standing: Standing, resource: str | None) -> ClusterCollection:
+    entry = next(iter([*standing.lacking, *standing.collections]), None)
+    shown = collection_status(entry) if entry else _not_named(resource or "", heard=standing.heard)
     reason = shown.reason
+    if resource is None:
+        reason = ", ".join(f"{one.resource} are {one.state}" for one in standing.lacking)
     if not reason and standing.state is not AgentState.LIVE:
         reason = f"its agent is {standing.state}"
     return ClusterCollection(

@@ -96,7 +96,7 @@ Sort = Annotated[
     QueryParameter(
         description="A column of the rows, with `-` before it downwards: `restarts`, `-created_at`. Cluster, "
         "namespace and name follow in the same direction; what has no value is less than all that have one; "
-        "of a text the first 256 characters count.",
+        "of a text the first 256 characters count. `involved` of Events is `<kind>/<name>`.",
         max_length=MAX_TEXT,
     ),
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from http import HTTPStatus
 from typing import Annotated, Any
+from urllib.parse import quote, unquote_to_bytes
 
 from litestar import Request, Response
 from litestar.exceptions import (
@@ -16,7 +17,7 @@ from litestar.exceptions import (
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import ParameterKwarg
-from litestar.types import ExceptionHandlersMap, Send
+from litestar.types import ExceptionHandlersMap, HTTPScope, Send
 from msgspec import Meta, Struct, to_builtins
 from msgspec.json import encode
 
@@ -44,7 +45,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     title: Annotated[str, Meta(description="The kind in words; the same for every occurrence.")]
     status: Annotated[int, Meta(description="The HTTP status.")]
     detail: Annotated[str, Meta(description="What went wrong this time.")]
-    instance: Annotated[str, Meta(description="The path of the request.")]
+    instance: Annotated[str, Meta(description="The path of the request, a URI reference.")]
     next: Annotated[str, Meta(description="What to do about it.")]
     errors: Annotated[
         list[InvalidParameter], Meta(description="The parameters that are wrong, where any are.")
@@ -274,6 +275,12 @@ def invalid(parameter: str, message: str, next: str) -> ProblemError:
 # --- how they are answered ---------------------------------------------------------------------------
 
 
+def instance(scope: HTTPScope) -> str:
+    """The path of a request as a URI reference (RFC 9457, 3.1.5): encoded where RFC 3986 demands it."""
+    sent = scope.get("raw_path") or quote(scope["path"]).encode()
+    return "/".join(quote(unquote_to_bytes(part), safe="-._~!$&'()*+,;=:@") for part in sent.split(b"/"))
+
+
 def told(error: ProblemError, instance: str) -> tuple[dict[str, str], bytes]:
     """Headers and content of an answer that is a problem."""
     problem = Problem(
@@ -310,7 +317,7 @@ async def respond(send: Send, error: ProblemError, instance: str, *, close: bool
 def _answer(
     request: Request[Any, Any, Any], error: ProblemError, more: Mapping[str, str] | None = None
 ) -> Response[bytes]:
-    headers, content = told(error, _path(request))
+    headers, content = told(error, instance(request.scope))
     return Response(
         content, status_code=error.kind.status, media_type=MEDIA_TYPE, headers={**headers, **(more or {})}
     )
@@ -398,6 +405,8 @@ def with_head(allow: str) -> str:
 
 # --- how they are documented -------------------------------------------------------------------------
 
+_EXAMPLE = "/api/v1/clusters/prod-eu/pods"
+
 
 def response(*kinds: Kind) -> dict[str, Any]:
     """The response object of OpenAPI for problems with one status."""
@@ -407,7 +416,7 @@ def response(*kinds: Kind) -> dict[str, Any]:
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
                 "examples": {
-                    kind.name: {"summary": kind.title, "value": to_builtins(kind.problem("/api/v1/…"))}
+                    kind.name: {"summary": kind.title, "value": to_builtins(kind.problem(_EXAMPLE))}
                     for kind in kinds
                 },
             }
@@ -427,7 +436,7 @@ def responses(*kinds: Kind) -> dict[int, ResponseSpec]:
             media_type=MEDIA_TYPE,
             generate_examples=False,
             examples=[
-                Example(summary=kind.name, value=to_builtins(kind.problem("/api/v1/…"))) for kind in several
+                Example(summary=kind.name, value=to_builtins(kind.problem(_EXAMPLE))) for kind in several
             ],
         )
         for status, several in by_status.items()

@@ -8,6 +8,7 @@ import rich_click as click
 from services.cli import completion, options, render
 from services.cli.client import Client
 from services.cli.context import resolve
+from services.cli.notes import note
 from services.cli.render import Output
 from services.runtime.errors import UserError
 
@@ -35,7 +36,7 @@ def show_agents(
         pages = list(client.pages("/clusters" if kubernetes_only else "/agents"))
     items: list[dict[str, Any]] = [item for page in pages for item in page["items"]]
     if why := pages[-1]["clock"]["stands"]:
-        click.echo(f"note: {why}; states are as of {pages[-1]['clock']['as_of'] or 'never'}", err=True)
+        note(f"{why}; states are as of {pages[-1]['clock']['as_of'] or 'never'}")
     noun = "clusters" if kubernetes_only else "agents"
     found = [item for item in items if not only or item["id"] in only]
     if missing := [wanted for wanted in only if all(item["id"] != wanted for item in found)]:
@@ -47,7 +48,7 @@ def show_agents(
             click.echo(render.document(value, output))
         case _ if not found:
             click.echo(f"No {noun} found.", err=True)
-            click.echo("note: one appears with its first heartbeat; `atlhyper up` starts one", err=True)
+            note("one appears with its first heartbeat; `atlhyper up` starts one")
         case Output.NAME:
             click.echo("\n".join(f"{item['kind']}/{item['id']}" for item in found))
         case _:

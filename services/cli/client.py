@@ -1,6 +1,7 @@
 """The REST API as the command line reads it: whole lists, and failures as errors with a next step."""
 
 import json
+import urllib.parse
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -110,6 +111,11 @@ class Client:
             token = page.get("continue")
             if not token or (limit and rows >= limit):
                 return
+
+
+def quote(text: str) -> str:
+    """A segment of a path."""
+    return urllib.parse.quote(text, safe="")
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:

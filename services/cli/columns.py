@@ -55,7 +55,7 @@ class Columns:
         present = dict.fromkeys(key for row in rows for key in row)
         narrow = tuple(key for key in NARROW.get(self.resource, ()) if key in present or not rows)
         if self.wide or self.resource not in NARROW:
-            hidden = {*_FIXED, *narrow, "node"} - ({"node"} if self.resource == "pods" else set())
+            hidden = {*_FIXED, *narrow, "node", "event"} - ({"node"} if self.resource == "pods" else set())
             narrow += tuple(key for key in present if key not in hidden)
         lead = (["event"] if self.events else []) + (["cluster"] if self.clusters else [])
         lead += ["namespace"] if self.namespaces else []
@@ -66,6 +66,7 @@ class Columns:
     def header(self, keys: Sequence[str]) -> list[str]:
         """The first line: kubectl's words in capitals."""
         named = [key.removesuffix("_seconds").upper().replace("_", "-") for key in keys]
+        named[:1] = ["EVENT".ljust(len("MODIFIED"))] if self.events else named[:1]
         named += [label.rpartition("/")[2].upper() for label in self.labels]
         return [*named, *(["LABELS"] if self.all_labels else [])]
 

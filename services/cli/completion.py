@@ -60,14 +60,14 @@ def namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Of the objects of the resource that was typed before."""
-    from services.cli.resources import FLEET, Wanted
+    from services.cli.resources import FLEET, Query
 
     word = ctx.params.get("resource") or ""
     if not word or "," in word or "/" in word:
         return []
     if word in FLEET:
         return clusters(ctx, param, incomplete)
-    found = Wanted.of(word)
+    found = Query.of(word)
     everywhere = ctx.params.get("all_namespaces") or not found.namespaced
     where = None if everywhere else ctx.params.get("namespace") or "default"
     rows = _rows(ctx, f"/resources/{found.resource}", namespace=where, q=incomplete or None)

@@ -7,6 +7,7 @@ import rich_click as click
 
 from services.cli import completion, render
 from services.cli.context import Config, Context, config_file, read_config, resolve, write_config
+from services.cli.notes import note
 from services.runtime.errors import UserError
 
 
@@ -36,7 +37,7 @@ def list_contexts() -> None:
     if rows:
         click.echo(render.table(["CURRENT", "NAME", "URL", "TOKEN"], rows))
     used = resolve()
-    click.echo(f"note: without --context it is {used.url}, from {used.origin}", err=True)
+    note(f"without --context it is {used.url}, from {used.origin}")
 
 
 @context.command()

@@ -1,21 +1,32 @@
 """`atlhyper describe`: one object, what it is connected with, and what happened to it."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import rich_click as click
 
 from services.cli import completion, options, render
-from services.cli.client import Client
+from services.cli.client import Client, quote
 from services.cli.context import resolve
-from services.cli.get import Listing, Shown, quote
-from services.cli.render import Output
-from services.cli.resources import Wanted, wanted
+from services.cli.listing import Listing
+from services.cli.notes import note
+from services.cli.options import Selection
+from services.cli.render import Display
+from services.cli.resources import Query, queries
 
 _MOST = 100
 """Objects described at once."""
 _EVENTS = 20
 _HIDDEN = frozenset({"metadata", "apiVersion", "kind"})
+_NAMED = frozenset(
+    {
+        *("labels", "annotations", "matchLabels", "selector", "nodeSelector", "data", "binaryData"),
+        *("requests", "limits", "capacity", "allocatable", "hard", "used"),
+    }
+)
+"""Maps whose keys are names that somebody gave, no fields; a `selector` of fields has maps or lists in it."""
+_WORDS = {"ip": "IP", "Ip": "IP", "os": "OS", "cpu": "CPU", "qos": "QoS", "api": "API", "Api": "API"}
 _FIXED = frozenset({"cluster", "kind", "name", "namespace", "uid", "node", "owner", "created_at", "object"})
 
 
@@ -29,11 +40,7 @@ _FIXED = frozenset({"cluster", "kind", "name", "namespace", "uid", "node", "owne
 def describe(
     resource: str,
     names: tuple[str, ...],
-    clusters: tuple[str, ...],
-    namespace: str | None,
-    all_namespaces: bool,
-    selector: str | None,
-    field_selector: str | None,
+    where: Selection,
     show_events: bool,
     context: str | None,
 ) -> None:
@@ -42,9 +49,8 @@ def describe(
     Examples: `atlhyper describe pod web-1 -n shop`, `atlhyper describe node n1 --cluster eu`,
     `atlhyper describe pods -l app=web`
     """
-    where = options.selection(clusters, namespace, all_namespaces, selector, field_selector)
     with Client(resolve(context)) as client:
-        listing = Listing(client, wanted(resource, names), where, {}, Shown(Output.TABLE), _MOST)
+        listing = Listing(client, queries(resource, names), where, {}, Display(), _MOST)
         rows = [(query, row) for query, some in listing.fetch().items() for row in some]
         if listing.known and not rows:
             listing.print({})
@@ -54,14 +60,14 @@ def describe(
             click.echo("\n".join(Description(client, query, row, show_events).lines()))
         code = listing.tell_errors()
         if len(rows) >= _MOST:
-            click.echo(f"note: the first {_MOST} are shown; narrow it by a selector or a name", err=True)
+            note(f"the first {_MOST} are shown; narrow it by a selector or a name")
     raise SystemExit(code)
 
 
 class Description:
     """One object."""
 
-    def __init__(self, client: Client, query: Wanted, row: dict[str, Any], events: bool) -> None:
+    def __init__(self, client: Client, query: Query, row: dict[str, Any], events: bool) -> None:
         self._path = (
             f"/clusters/{quote(row['cluster'])}/{quote(query.resource)}"
             f"/{quote(row['namespace'] or '_')}/{quote(row['name'])}"
@@ -92,9 +98,12 @@ class Description:
         shown = {key: value for key, value in row.items() if key not in _FIXED | {"updated_at", "as_of"}}
         yield from _fields({_title(key): value for key, value in shown.items()})
         for key, value in body.items():
-            if key not in _HIDDEN and value not in (None, "", [], {}):
-                yield f"{_title(key)}:"
-                yield from _tree(value, 1)
+            if key in _HIDDEN:
+                continue
+            if not isinstance(value, Mapping | list):
+                yield from _fields({_title(key): value} if key not in shown else {})
+            elif lines := [*_tree(value, 1, named=_is_named(key, value))]:
+                yield from (f"{_title(key)}:", *lines)
         yield from self._related()
         yield f"As Of: {row['as_of']} ({render.age_of(row['as_of'])} ago)"
 
@@ -128,21 +137,21 @@ def _event_lines(events: list[dict[str, Any]]) -> Iterator[str]:
     if not events:
         yield "Events: <none>"
         return
-    events = sorted(events, key=lambda event: str(event["last_seen"]))
+    events = sorted(events, key=lambda event: datetime.fromisoformat(event["last_seen"]))
     rows = [
         [
             event["type"],
             event["reason"],
             render.age_of(event["last_seen"]) + (f" (x{event['count']})" if event["count"] > 1 else ""),
+            f"{event['involved']['kind'].lower()}/{event['involved']['name']}",
             event["component"],
             event["message"],
         ]
         for event in events[-_EVENTS:]
     ]
+    header = ["TYPE", "REASON", "AGE", "OBJECT", "FROM", "MESSAGE"]
     yield "Events:"
-    yield from (
-        f"  {line}" for line in render.table(["TYPE", "REASON", "AGE", "FROM", "MESSAGE"], rows).splitlines()
-    )
+    yield from (f"  {line}" for line in render.table(header, rows).splitlines())
 
 
 def _fields(fields: dict[str, Any]) -> Iterator[str]:
@@ -158,16 +167,17 @@ def _mapping(name: str, values: Mapping[str, str]) -> Iterator[str]:
         yield f"{name + ':':<16} <none>"
 
 
-def _tree(value: Any, depth: int) -> Iterator[str]:
-    """A projection as indented lines; what is empty is left out."""
+def _tree(value: Any, depth: int, *, named: bool = False) -> Iterator[str]:
+    """A projection as indented lines; what is empty is left out. `named`: keys are no fields, and stay."""
     indent = "  " * depth
     if isinstance(value, Mapping):
         for key, item in value.items():
+            title = render.printable(key) if named else _title(key)
             if isinstance(item, Mapping | list) and item:
-                yield f"{indent}{_title(key)}:"
-                yield from _tree(item, depth + 1)
+                yield f"{indent}{title}:"
+                yield from _tree(item, depth + 1, named=_is_named(key, item))
             elif item not in (None, "", [], {}):
-                yield f"{indent}{_title(key)}: {render.printable(render.text(item))}"
+                yield f"{indent}{title}: {render.printable(render.text(item))}"
     elif isinstance(value, list):
         for item in value:
             if isinstance(item, Mapping):
@@ -180,6 +190,14 @@ def _tree(value: Any, depth: int) -> Iterator[str]:
         yield f"{indent}{render.printable(render.text(value))}"
 
 
+def _is_named(key: str, value: Any) -> bool:
+    return (
+        key in _NAMED
+        and isinstance(value, Mapping)
+        and not any(isinstance(item, Mapping | list) for item in value.values())
+    )
+
+
 def _title(key: str) -> str:
     """`hostIP` is `Host IP`, `node_name` is `Node Name`; what is no word stays: `app.kubernetes.io/name`."""
     if not key.replace("_", "").isalnum() or not key[0].islower():
@@ -187,4 +205,4 @@ def _title(key: str) -> str:
     words = "".join(
         f" {c}" if c.isupper() and not key[max(n - 1, 0)].isupper() else c for n, c in enumerate(key)
     )
-    return " ".join(word[:1].upper() + word[1:] for word in words.replace("_", " ").split())
+    return " ".join(_WORDS.get(word, word[:1].upper() + word[1:]) for word in words.replace("_", " ").split())

@@ -9,10 +9,12 @@ import rich_click as click
 from services.cli import options
 from services.cli.client import Client
 from services.cli.context import resolve
-from services.cli.get import Listing, Shown, note
+from services.cli.follow import Follower
+from services.cli.listing import Listing
+from services.cli.notes import note
 from services.cli.options import Selection
-from services.cli.render import Output
-from services.cli.resources import Wanted, plural
+from services.cli.render import Display
+from services.cli.resources import Query, plural
 from services.runtime.errors import UserError
 
 _SPAN = re.compile(r"(\d+)([smhd])")
@@ -30,16 +32,13 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 @click.option("--until", help="Only those seen before: a time ago, or a moment.")
 @click.option("-q", "--query", "text", help="Only those with this text in message, reason or object.")
 @click.option("-w", "--watch", is_flag=True, help="Then follow what comes.")
-@options.output
-@options.headers
+@options.display
 @click.option(
     "--limit", type=click.IntRange(min=0), default=500, show_default=True, help="Most of them; 0 for all."
 )
 @options.context
 def events(
-    clusters: tuple[str, ...],
-    namespace: str | None,
-    all_namespaces: bool,
+    where: Selection,
     about: str | None,
     types: str | None,
     reason: str | None,
@@ -47,8 +46,7 @@ def events(
     until: str | None,
     text: str | None,
     watch: bool,
-    output: str,
-    no_headers: bool,
+    display: Display,
     limit: int,
     context: str | None,
 ) -> None:
@@ -58,7 +56,6 @@ def events(
     """
     if watch and until:
         raise UserError("--until and --watch exclude each other", "leave one of them away", 2)
-    where = options.selection(clusters, namespace, all_namespaces)
     filters = {
         "type": _type(types),
         "reason": reason,
@@ -68,11 +65,9 @@ def events(
         **_object(about),
     }
     with Client(resolve(context)) as client:
-        listing = EventListing(client, where, filters, Shown(Output(output), not no_headers), limit)
+        listing = EventListing(client, where, filters, display, limit)
         if not watch:
             raise SystemExit(listing.run())
-        from services.cli.follow import Follower
-
         Follower(listing).run(initial=True)
 
 
@@ -80,24 +75,24 @@ class EventListing(Listing):
     """One run of `events`."""
 
     def __init__(
-        self, client: Client, where: Selection, filters: dict[str, str | None], shown: Shown, limit: int
+        self, client: Client, where: Selection, filters: dict[str, str | None], display: Display, limit: int
     ) -> None:
-        super().__init__(client, [Wanted("events", "event", True)], where, filters, shown, limit)
+        super().__init__(client, [Query("events", "event", True)], where, filters, display, limit)
 
-    def path(self, query: Wanted) -> str:  # noqa: ARG002 - there is one
+    def path(self, query: Query) -> str:  # noqa: ARG002 - there is one
         return "/events"
 
-    def parameters(self, query: Wanted) -> dict[str, Any]:  # noqa: ARG002
+    def parameters(self, query: Query) -> dict[str, Any]:  # noqa: ARG002
         return {"namespace": self.where.namespace, **self.filters}
 
-    def rows(self, query: Wanted, clusters: list[str]) -> list[dict[str, Any]]:
+    def rows(self, query: Query, clusters: list[str]) -> list[dict[str, Any]]:
         """The newest last, where the eye is."""
         found = super().rows(query, clusters)
         if self.remaining:
             note(f"{self.remaining} older Events are not shown; --limit 0 shows all, --since narrows it")
         return found[::-1]
 
-    def follows(self, query: Wanted, row: dict[str, Any]) -> bool:
+    def follows(self, query: Query, row: dict[str, Any]) -> bool:
         """As the API selects by the same filters; all that follows is newer than `since`."""
         involved, filters = row["involved"], self.filters
         shown = f"{row['message']}\n{row['reason']}\n{involved['name']}".casefold()

@@ -8,9 +8,10 @@ from typing import Any
 import rich_click as click
 
 from services.cli import render
-from services.cli.get import Listing, note
+from services.cli.listing import Listing
+from services.cli.notes import note
 from services.cli.render import Output
-from services.cli.resources import Wanted
+from services.cli.resources import Query
 from services.runtime.errors import UserError
 
 _PAUSE = 1.0
@@ -18,15 +19,6 @@ _LONGEST_PAUSE = 10.0
 """Seconds between two tries to reach the API again."""
 
 Key = tuple[str, str, str, str]
-
-
-def follow(listing: Listing, *, initial: bool) -> None:
-    """Print until interrupted. Raises UserError for what trying again cannot mend."""
-    if listing.filters.get("owner") or listing.filters.get("q"):
-        raise UserError(
-            "changes cannot be followed by --owner or --query", "follow by -l or --field-selector", 2
-        )
-    Follower(listing).run(initial=initial)
 
 
 class Follower:
@@ -71,7 +63,7 @@ class Follower:
     def _messages(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         where = self._listing.where
         cluster_scoped = any(not query.namespaced for query in self._queries.values())
-        full = self._listing.shown.full or self._selects is not None
+        full = self._listing.display.full or self._selects is not None
         return self._listing.client.stream(
             "/watch",
             since=self._position,
@@ -93,15 +85,15 @@ class Follower:
             del self._shown[key]
             self._print(query, before, "DELETED")
 
-    def _is_wanted(self, query: Wanted, row: dict[str, Any]) -> bool:
+    def _is_wanted(self, query: Query, row: dict[str, Any]) -> bool:
         selected = self._selects is None or self._selects(query, row.get("object") or {})
         return selected and self._listing.follows(query, row)
 
-    def _print(self, query: Wanted, row: dict[str, Any], event: str) -> None:
+    def _print(self, query: Query, row: dict[str, Any], event: str) -> None:
         listing = self._listing
-        match listing.shown.output:
+        match listing.display.output:
             case Output.JSON | Output.YAML as form:
-                value = {"type": event, "object": row} if listing.shown.events else row
+                value = {"type": event, "object": row} if listing.display.events else row
                 click.echo(("---\n" if form is Output.YAML else "") + render.document(value, form))
             case Output.NAME:
                 click.echo(listing.name(query, row))
@@ -123,11 +115,12 @@ def _key(resource: str, row: dict[str, Any]) -> Key:
     return resource, cluster, row["namespace"], row["name"]
 
 
-def _selection(listing: Listing) -> Callable[[Wanted, dict[str, Any]], bool] | None:
+def _selection(listing: Listing) -> Callable[[Query, dict[str, Any]], bool] | None:
     """The selectors, as a question about a projection: the API follows everything."""
     where = listing.where
     if not where.selector and not where.field_selector:
         return None
+    from schemas.kubernetes import selectable_fields
     from schemas.selectors import SelectorError, parse_field_selector, parse_label_selector
 
     try:
@@ -136,29 +129,9 @@ def _selection(listing: Listing) -> Callable[[Wanted, dict[str, Any]], bool] | N
     except SelectorError as error:
         raise UserError(str(error), error.next_step, 2) from error
 
-    def selects(query: Wanted, body: dict[str, Any]) -> bool:
-        of = (body.get("metadata") or {}).get("labels") or {}
-        return labels.matches(of) and all(
-            (_field(query.resource, term.field, body) == term.value) is term.equal for term in fields.terms
-        )
+    def selects(query: Query, projection: dict[str, Any]) -> bool:
+        known = selectable_fields(query.resource)
+        of = (projection.get("metadata") or {}).get("labels") or {}
+        return labels.matches(of) and fields.matches(lambda field: known[field].value(projection))
 
     return selects
-
-
-def _field(resource: str, name: str, body: dict[str, Any]) -> str:
-    """What a field selector compares. The API has refused a name that is none when the rows were listed."""
-    from schemas.kubernetes import KINDS
-    from schemas.kubernetes.kind import NAME, NAMESPACE
-
-    kind = KINDS.get(resource)
-    field = next(field for field in (kind.selectable if kind else (NAME, NAMESPACE)) if field.field == name)
-    for path in field.at:
-        value: Any = body
-        for step in path.split("."):
-            if isinstance(value, list):
-                value = value[int(step)] if int(step) < len(value) else None
-            else:
-                value = (value or {}).get(step)
-        if value not in (None, ""):
-            return render.text(value)
-    return field.absent

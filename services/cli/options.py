@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar
 
 import rich_click as click
@@ -22,64 +24,57 @@ class Selection:
     selector: str | None = None
     field_selector: str | None = None
 
+    @classmethod
+    def of(
+        cls,
+        clusters: tuple[str, ...],
+        namespace: str | None,
+        all_namespaces: bool,
+        selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> "Selection":
+        """From what was typed: the namespace is `default` unless another one, or all, are asked for."""
+        chosen = tuple(
+            dict.fromkeys(part.strip() for text in clusters for part in text.split(",") if part.strip())
+        )
+        return cls(chosen, None if all_namespaces else namespace or "default", selector, field_selector)
+
     @property
     def named(self) -> str | None:
         """The clusters as the API wants them."""
         return ",".join(self.clusters) or None
 
 
-def selection(
-    clusters: tuple[str, ...],
-    namespace: str | None,
-    all_namespaces: bool,
-    selector: str | None = None,
-    field_selector: str | None = None,
-) -> Selection:
-    """From what was typed: the namespace is `default` unless another one, or all, are asked for."""
-    chosen = tuple(
-        dict.fromkeys(part.strip() for text in clusters for part in text.split(",") if part.strip())
-    )
-    return Selection(chosen, None if all_namespaces else namespace or "default", selector, field_selector)
-
-
 def where(command: Command) -> Command:
-    """`--cluster -n -A`"""
-    for option in reversed(
-        (
-            click.option(
-                "--cluster",
-                "clusters",
-                multiple=True,
-                shell_complete=completion.clusters,
-                help="Clusters, separated by commas.  [default: all]",
-            ),
-            click.option(
-                "-n",
-                "--namespace",
-                shell_complete=completion.namespaces,
-                help="Namespace to look in.  [default: default]",
-            ),
-            click.option("-A", "--all-namespaces", is_flag=True, help="Look in all namespaces."),
-        )
-    ):
-        command = option(command)
-    return command
+    """`--cluster -n -A`, given to the command as `where` together with those of `selectors`."""
+    return _with(
+        _gathered(command, "where", Selection.of),
+        click.option(
+            "--cluster",
+            "clusters",
+            multiple=True,
+            shell_complete=completion.clusters,
+            help="Clusters, separated by commas.  [default: all]",
+        ),
+        click.option(
+            "-n",
+            "--namespace",
+            shell_complete=completion.namespaces,
+            help="Namespace to look in.  [default: default]",
+        ),
+        click.option("-A", "--all-namespaces", is_flag=True, help="Look in all namespaces."),
+    )
 
 
 def selectors(command: Command) -> Command:
-    """`-l --field-selector`"""
-    for option in reversed(
-        (
-            click.option(
-                "-l", "--selector", help="Labels, such as `app=web,tier!=db`, `env in (a,b)`, `!canary`."
-            ),
-            click.option(
-                "--field-selector", help="Fields, such as `status.phase!=Running,spec.nodeName=n1`."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+    """`-l --field-selector`, beside `where`."""
+    return _with(
+        command,
+        click.option(
+            "-l", "--selector", help="Labels, such as `app=web,tier!=db`, `env in (a,b)`, `!canary`."
+        ),
+        click.option("--field-selector", help="Fields, such as `status.phase!=Running,spec.nodeName=n1`."),
+    )
 
 
 context = click.option(
@@ -90,4 +85,40 @@ context = click.option(
 output = click.option(
     "-o", "--output", type=click.Choice(render.OUTPUTS), default="table", show_default=True, help="Form."
 )
-headers = click.option("--no-headers", is_flag=True, help="Leave out the table's first line.")
+
+
+def display(command: Command) -> Command:
+    """`-o --no-headers`, given to the command as `display` together with those of `labels`."""
+    return _with(
+        _gathered(command, "display", render.Display.of),
+        output,
+        click.option("--no-headers", is_flag=True, help="Leave out the table's first line."),
+    )
+
+
+def labels(command: Command) -> Command:
+    """`--show-labels -L`, beside `display`."""
+    return _with(
+        command,
+        click.option("--show-labels", is_flag=True, help="Show all labels."),
+        click.option("-L", "--label-columns", multiple=True, help="Labels with a column of their own."),
+    )
+
+
+def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """The options in this order, which is the one that help shows."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _gathered(command: Command, name: str, value: Callable[..., Any]) -> Command:
+    """A command that is given one value in place of the options that `value` is made of."""
+    parts = signature(value).parameters
+
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        made = value(**{part: given.pop(part) for part in parts if part in given})
+        return command(**given, **{name: made})
+
+    return gathered  # type: ignore[return-value]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,43 @@ class Output(StrEnum):
 
 OUTPUTS = [output.value for output in Output]
 """The same as plain texts: click takes the names of an enum's members for its choices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """How rows are printed."""
+
+    output: Output = Output.TABLE
+    header: bool = True
+    labels: tuple[str, ...] = ()
+    """Labels with a column of their own (`-L`)."""
+    all_labels: bool = False
+    events: bool = False
+    """Say what has happened to each row (`--output-watch-events`)."""
+
+    @classmethod
+    def of(
+        cls,
+        output: str,
+        no_headers: bool,
+        show_labels: bool = False,
+        label_columns: tuple[str, ...] = (),
+        output_watch_events: bool = False,
+    ) -> "Display":
+        """From what was typed."""
+        labels = tuple(label for part in label_columns for label in part.split(",") if label)
+        return cls(
+            output=Output(output),
+            header=not no_headers,
+            labels=labels,
+            all_labels=show_labels,
+            events=output_watch_events,
+        )
+
+    @property
+    def full(self) -> bool:
+        """Rows alone are not enough."""
+        return self.output in (Output.JSON, Output.YAML) or bool(self.labels) or self.all_labels
 
 
 def age(since: datetime, now: datetime) -> str:

@@ -26,7 +26,7 @@ FLEET = ("clusters", "cluster", "agents", "agent")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Query:
     """One resource that was asked for, and maybe one name of it."""
 
     resource: str
@@ -37,7 +37,7 @@ class Wanted:
     name: str | None = None
 
     @classmethod
-    def of(cls, word: str, name: str | None = None) -> "Wanted":
+    def of(cls, word: str, name: str | None = None) -> "Query":
         """From a word such as `po`, `Pod`, `deployments.apps`."""
         from schemas.kubernetes import KINDS
 
@@ -50,7 +50,7 @@ class Wanted:
         )
 
 
-def wanted(words: str, names: tuple[str, ...]) -> list[Wanted]:
+def queries(words: str, names: tuple[str, ...]) -> list[Query]:
     """`po`, `po,svc`, `po web-1 web-2`, `po/web-1 svc/web`: as kubectl reads them. Raises UserError."""
     from services.runtime.errors import UserError
 
@@ -58,7 +58,7 @@ def wanted(words: str, names: tuple[str, ...]) -> list[Wanted]:
         pairs = [part.partition("/") for part in (words, *names)]
         if bad := next((kind for kind, slash, name in pairs if not (kind and slash and name)), None):
             raise UserError(f"{bad!r} does not name a kind and an object", "write each as kind/name", 2)
-        return [Wanted.of(kind, name) for kind, _, name in pairs]
+        return [Query.of(kind, name) for kind, _, name in pairs]
     kinds = [word for word in words.split(",") if word]
     if not kinds:
         raise UserError(
@@ -66,7 +66,7 @@ def wanted(words: str, names: tuple[str, ...]) -> list[Wanted]:
         )
     if len(kinds) > 1 and names:
         raise UserError("names are given with one kind", "write each as kind/name", 2)
-    return [Wanted.of(kind, name) for kind in kinds for name in (names or (None,))]
+    return [Query.of(kind, name) for kind in kinds for name in (names or (None,))]
 
 
 def plural(word: str) -> str:

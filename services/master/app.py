@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas import topology
 from services.master.confirmations import Confirmations
 from services.master.duties import duty_of
-from services.master.heartbeats import Heart
+from services.master.heartbeats import HeartbeatSender
 from services.master.keeper import Keeper
 from services.master.nudges import Nudges
 from services.master.parts import Parts
@@ -53,7 +53,7 @@ async def run(settings: MasterSettings) -> None:
             db=db,
             work=work,
             resyncs=resyncs,
-            losers=Superseding(teller, settings.resync_interval),
+            superseding=Superseding(teller, settings.resync_interval),
             nudges=nudges,
             confirmations=confirmations,
         )
@@ -63,6 +63,7 @@ async def run(settings: MasterSettings) -> None:
             bus,
             ProcessLock(Path(f"{db.name}.master")) if db.is_sqlite else None,
         )
+        heartbeat = HeartbeatSender(bus, settings.heartbeat_interval, health.failing)
         health.check("bus", bus.health)
         probe = DatabaseProbe(db)
         health.check("database", lambda: work.health() or probe.health())
@@ -76,7 +77,7 @@ async def run(settings: MasterSettings) -> None:
             service.supervise("nudges", nudges.run)
             service.supervise("confirmations", confirmations.run)
             service.supervise("leases", keeper.run)
-            service.supervise("heartbeat", Heart(bus, settings.heartbeat_interval, health.failing).run)
+            service.supervise("heartbeat", heartbeat.run)
             await service.wait()
 
 

@@ -29,7 +29,7 @@ class HeartbeatReader:
     def __init__(self, parts: Parts) -> None:
         self._db = parts.db
         self._work = parts.work
-        self._losers = parts.losers
+        self._superseding = parts.superseding
         self._last_beat: list[Beat] = []
         """One at most: what a beat of another master is measured by."""
         self.consumer = Consumer(
@@ -56,11 +56,11 @@ class HeartbeatReader:
             self._last_beat = beats[-1:]
         rivals = await self._work.run(topology.HEARTBEATS, store_signs(self._db, signs, beats, cursor))
         for rival in rivals:
-            await self._losers.meet(rival)
+            await self._superseding.meet(rival)
         await asyncio.sleep(GATHER)
 
 
-class Heart:
+class HeartbeatSender:
     """Publishes the master's own heartbeat."""
 
     def __init__(self, bus: Bus, interval: float, failing: Callable[[], dict[str, str]]) -> None:

@@ -53,7 +53,7 @@ class Duty(Protocol):
         ...
 
 
-class Line(Protocol):
+class BusState(Protocol):
     """The connection to the broker: who has none for as long as a lease lasts leaves the work to others."""
 
     @property
@@ -93,12 +93,12 @@ class Keeper:
         self,
         leases: Leases,
         duty_of: Callable[[Holding], Duty],
-        line: Line,
+        bus: BusState,
         lock: ProcessLock | None = None,
     ) -> None:
         self._leases = leases
         self._duty_of = duty_of
-        self._line = line
+        self._bus = bus
         self._lock = lock
         self._work: dict[Holding, _Work] = {}
         self._ending: dict[Holding, asyncio.Task[None]] = {}
@@ -160,14 +160,14 @@ class Keeper:
         the work, since all that we could do is to keep it from them.
         """
         now = time.monotonic()
-        if self._line.connected:
+        if self._bus.connected:
             self._connected = now
         elif now - self._connected > self._leases.ttl:
             self._aside = "without a connection to the broker"
             await self._leave()
             self._trouble = ""
             self._tell()
-            await self._line.wait_connected()
+            await self._bus.wait_connected()
             self._connected, self._aside = time.monotonic(), ""
 
     async def _appear(self) -> bool:

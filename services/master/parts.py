@@ -20,6 +20,6 @@ class Parts:
     db: Database
     work: DatabaseWork
     resyncs: Resyncs
-    losers: Superseding
+    superseding: Superseding
     nudges: Nudges
     confirmations: Confirmations

@@ -40,7 +40,7 @@ class SnapshotReader:
         self._applier = FrameApplier(parts.db, shard)
         self._work = parts.work
         self._resyncs = parts.resyncs
-        self._losers = parts.losers
+        self._superseding = parts.superseding
         self.consumer = Consumer(
             parts.bus,
             topology.SNAPSHOTS,
@@ -105,7 +105,7 @@ class SnapshotReader:
         if judged.in_sync:
             self._resyncs.in_sync(judged.target, judged.current)
         if judged.verdict in (Verdict.SUPERSEDED, Verdict.FOREIGN):
-            await self._losers.tell(judged.target, judged.epoch, judged.current, judged.instance)
+            await self._superseding.tell(judged.target, judged.epoch, judged.current, judged.instance)
         elif judged.resync_reason:
             unknown = judged.verdict is Verdict.UNKNOWN_EPOCH
             useless = judged.epoch if unknown else judged.current

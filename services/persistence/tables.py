@@ -351,3 +351,7 @@ def table_of(model: type[SQLModel]) -> sa.Table:
     table = sa.inspect(model).local_table
     assert isinstance(table, sa.Table)
     return table
+
+
+OBJECT_KEY = tuple(column.name for column in table_of(Resource).primary_key)
+"""What identifies an object: the columns of `Resource`, `Label` and `Tombstone` by which they are joined."""

@@ -1,4 +1,4 @@
-"""The conditions that rows belong to an agent, or to some."""
+"""The conditions that rows belong to an agent or to some, or are of the same object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from schemas.ids import Target
+from services.persistence import tables
 
 
 def is_target(columns: Any, target: Target) -> sa.ColumnElement[bool]:
@@ -24,3 +25,8 @@ def any_target(columns: Any, targets: Sequence[Target]) -> sa.ColumnElement[bool
         sa.false(),
         *(sa.and_(columns.target_kind == kind, columns.target_id.in_(some)) for kind, some in ids.items()),
     )
+
+
+def is_same_object(one: Any, other: Any) -> sa.ColumnElement[bool]:
+    """The condition that rows of two tables are of the same object."""
+    return sa.and_(*(one[name] == other[name] for name in tables.OBJECT_KEY))

@@ -1,5 +1,7 @@
 """Errors that are meant for the person who runs a command."""
 
+from services.runtime.terminal import printable
+
 EXIT_TEMPORARY = 75
 """`EX_TEMPFAIL` of sysexits.h: the same start may succeed later, whoever supervises us should try again."""
 
@@ -22,4 +24,5 @@ class UserError(Exception):
 
     def render(self) -> str:
         """The text for standard error, without a closing line break."""
-        return f"error: {self.message}" + (f"\n  next: {self.next_step}" if self.next_step else "")
+        next_step = f"\n  next: {printable(self.next_step)}" if self.next_step else ""
+        return f"error: {printable(self.message)}{next_step}"

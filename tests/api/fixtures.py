@@ -138,13 +138,14 @@ class Fleet:
         )
         await self._presence([], [*(Beat(time, 5.0) for time in times), Beat(until, 5.0)])
 
-    async def event(self, cluster: str, name: str, *, minutes_ago: int = 0, **fields: str) -> None:
-        """One Kubernetes Event about the pod shop/web-0."""
+    async def event(self, cluster: str, name: str, *, minutes_ago: float = 0, **fields: str) -> None:
+        """One Kubernetes Event, about the pod shop/web-0 unless `about` says otherwise as `<kind>/<name>`."""
         namespace = fields.pop("namespace", "shop")
+        kind, _, involved = fields.pop("about", "Pod/web-0").partition("/")
         event = KubernetesEvent(
             metadata=meta(name, namespace),
             involved_object=ObjectReference(
-                kind="Pod", namespace=namespace, name="web-0", uid="uid-shop-web-0"
+                kind=kind, namespace=namespace, name=involved, uid=f"uid-shop-{involved}"
             ),
             type=fields.get("type", "Warning"),
             reason=fields.get("reason", "BackOff"),

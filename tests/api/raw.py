@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from services.api.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence.database.engine import Database
 from services.runtime.health import Health
+
+_PATH = re.compile(r"([\w.~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*", re.ASCII)
+"""What a path may hold (RFC 3986, 3.3)."""
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Answer:
         assert body["type"] == f"urn:atlhyper:problem:{name}"
         assert body["status"] == self.status
         assert body["next"]
+        assert _PATH.fullmatch(body["instance"])
         return body
 
 

@@ -3,7 +3,9 @@
 import httpx
 import pytest
 
+from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet
+from tests.api.raw import listening
 
 
 @pytest.fixture
@@ -73,3 +75,30 @@ async def test_one_event(api: httpx.AsyncClient) -> None:
     assert (projection["metadata"]["name"], projection["count"]) == (row["name"], row["count"])
     full = (await api.get("/api/v1/clusters/prod-eu/events?view=full")).json()["items"]
     assert projection in [item["object"] for item in full]
+
+
+async def test_every_column_sorts(either_url: str) -> None:
+    """What an Event shows it can be sorted by, both ways and in pages; what it is about by kind and name."""
+    async with Database(either_url) as database, listening(database) as served:
+        fleet, api = Fleet(database), served.client
+        await fleet.state("prod-eu", {"events": []})
+        for name, about in (("e1", "Pod/web-1"), ("e2", "Node/web-2"), ("e3", "Pod/web-0")):
+            await fleet.event("prod-eu", name, about=about, reason="é" * 300 + name)
+        [shown, *_] = (await api.get("/api/v1/events")).json()["items"]
+        for column in shown:
+            for sort in (column, f"-{column}"):
+                assert sorted(await _names(api, sort)) == ["e1", "e2", "e3"]
+        assert await _names(api, "involved") == ["e2", "e3", "e1"]
+        assert await _names(api, "-involved") == ["e1", "e3", "e2"]
+
+
+async def _names(api: httpx.AsyncClient, sort: str) -> list[str]:
+    """In pages of one."""
+    names, token = [], ""
+    while token is not None:
+        query = {"sort": sort, "limit": "1"} | ({"continue": token} if token else {})
+        answer = await api.get("/api/v1/events", params=query)
+        assert answer.status_code == 200, answer.text
+        names += [item["name"] for item in answer.json()["items"]]
+        token = answer.json()["continue"]
+    return names

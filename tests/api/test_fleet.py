@@ -132,6 +132,24 @@ async def test_what_may_be_missing_is_said(fleet: Fleet, api: httpx.AsyncClient)
 
 
 @pytest.mark.usefixtures("stored")
+async def test_what_sums_lack_is_said(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """A sum over all resources names the clusters of which any is not complete, and these resources."""
+    now = {"pods": ("synced", ""), "replicasets": ("synced", "")}
+    await fleet.heartbeat("prod-eu", now, time=NOW + timedelta(seconds=1))
+    await fleet.heartbeat("edge", {"nodes": ("synced", ""), "secrets": ("forbidden", "no")})
+    body = (await api.get("/api/v1/summary?by=cluster,namespace,state")).json()
+    said = [(c["cluster"], c["agent"], c["state"], c["reason"]) for c in body["collections"]]
+    assert said == [
+        ("edge", "live", "listing", "nodes are listing, secrets are forbidden"),
+        ("prod-us", "lost", "listing", "replicasets are listing"),
+        ("staging", "live", "forbidden", "pods are forbidden, replicasets are listing"),
+    ]
+    assert body["incomplete"] == 3
+    whole = (await api.get("/api/v1/summary?cluster=prod-eu")).json()
+    assert (whole["collections"], whole["incomplete"]) == ([], 0)
+
+
+@pytest.mark.usefixtures("stored")
 async def test_unknown_names_are_refused(api: httpx.AsyncClient) -> None:
     """A cluster or a resource that is not known is a 404 that names it, not an empty list."""
     for path in ("/resources/pods", "/events", "/summary"):
@@ -166,7 +184,7 @@ async def test_unknown_names_are_refused(api: httpx.AsyncClient) -> None:
         ("events?fieldSelector=status.phase%3Da", "fieldSelector", "cannot be selected", "involvedObject"),
         ("events?sort=count&sort=name", "sort", "more than once", "once"),
         ("summary?by=colour", "by", "nothing to count by", "cluster"),
-        ("summary?by=cluster,cluster", "by", "names 2", "each once"),
+        ("summary?by=cluster,cluster", "by", "twice", "each once"),
         ("summary?by=cluster,node,kind,state", "by", "names 4", "at most 3"),
         ("summary?fieldSelector=status.phase%3Da", "fieldSelector", "`resource`", "name one"),
         ("summary?resource=events", "resource", "not counted", "/api/v1/events"),

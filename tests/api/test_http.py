@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -193,7 +194,7 @@ async def test_odd_names_are_names(odd: Served, name: str) -> None:
     for path in (f"{_LIST}/shop/{name}", f"/api/v1/dead-letters/{name}", f"/api/v1/events/prod-eu/{name}"):
         answer = await odd.send(_get(path))
         assert answer.status == 404
-        answer.problem("unknown-object")
+        assert unquote(answer.problem("unknown-object")["instance"]) == unquote(path)
         assert "set-cookie" not in answer.headers
         assert answer.headers.get("x-content-type-options") == "nosniff"
     answer = await odd.send(_get(f"{_LIST}?namespace={name}"))

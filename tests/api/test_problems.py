@@ -26,7 +26,7 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
     body: dict[str, object] = answer.json()
     assert body["type"] == f"urn:atlhyper:problem:{name}"
     assert body["status"] == status
-    assert body["instance"] == answer.request.url.path
+    assert body["instance"] == answer.request.url.raw_path.decode().partition("?")[0]
     assert all(isinstance(body[member], str) and body[member] for member in ("title", "detail", "next"))
     return body
 

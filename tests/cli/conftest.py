@@ -25,8 +25,8 @@ def atlhyper(
     caplog.set_level(logging.WARNING, logger="services.api.access")
     monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
 
-    async def run(*arguments: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, cli, arguments)
+    async def run(*arguments: str, color: bool = False) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, arguments, color=color)
 
     return run
 

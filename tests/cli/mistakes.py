@@ -175,7 +175,7 @@ ROWS = [
         "config file with another name",
         "agents",
         "unknown name 'server'",
-        "`url` and `token`",
+        "`url`, `token`, `current` and `contexts`",
         prepare=lambda world: world.file("person/.config/atlhyper/config.yaml", {"server": "http://x"}),
     ),
     Row(

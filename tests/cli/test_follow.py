@@ -96,7 +96,7 @@ async def test_rows_follow_the_table(fleet: Fleet, followed: str, tmp_path: Path
     """First the table, then a line for each change under its columns; what is gone is shown once more."""
     await fleet.state("eu", {"pods": [pod("web-0"), pod("web-1")]})
     async with started(followed, tmp_path, "get", "pods", "-w", "--output-watch-events") as running:
-        await running.shows("web-1")
+        await running.shows("ADDED", "web-1")
         await fleet.state("eu", {"pods": [pod("web-1", "Failed"), pod("web-2"), pod("web-3", namespace="x")]})
         assert (await running.shows("DELETED", "web-0")).split()[3] == "Running"
         assert "web-1" in await running.shows("MODIFIED", "Failed")

@@ -145,6 +145,15 @@ async def test_failures(atlhyper: Run, arguments: tuple[str, ...], code: int, te
 
 
 @pytest.mark.usefixtures("two_clusters")
+@pytest.mark.parametrize("command", [("get", "pod"), ("get", "pods", "-n"), ("describe", "pod"), ("agents",)])
+async def test_what_was_typed_does_nothing_to_the_terminal(atlhyper: Run, command: tuple[str, ...]) -> None:
+    """Escape sequences and marks that turn text around are shown as what they are."""
+    result = await atlhyper(*command, "a\x1b[31mb\u202ec", color=True)
+    assert "a\\x1b[31mb\\x202ec" in result.stderr
+    assert not {"\x1b", "\u202e"} & set(result.stderr)
+
+
+@pytest.mark.usefixtures("two_clusters")
 async def test_a_named_object_need_not_be_in_every_cluster(atlhyper: Run) -> None:
     """Without --cluster, the clusters that have it are shown, and that is no failure."""
     result = await atlhyper("get", "pod", "web-1")

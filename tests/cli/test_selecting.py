@@ -2,9 +2,10 @@
 
 import pytest
 
-from schemas.kubernetes.base import OwnerReference
+from schemas.kubernetes.base import LabelSelector, OwnerReference
+from schemas.kubernetes.network import Service, ServiceSpec
 from schemas.kubernetes.pod import ContainerStatus, Pod, PodSpec, PodStatus
-from schemas.kubernetes.workload import Deployment, ReplicaSet
+from schemas.kubernetes.workload import Deployment, DeploymentSpec, ReplicaSet
 from tests.api.fixtures import Fleet, meta
 from tests.cli.conftest import Run, words
 
@@ -50,6 +51,8 @@ async def labelled(fleet: Fleet) -> None:
         (("--sort-by", "restarts"), ["c", "a", "d", "b"]),
         (("--sort-by=-restarts", "--limit", "2"), ["b", "d"]),
         (("--sort-by", "{.metadata.name}"), ["a", "b", "c", "d"]),
+        (("--sort-by=-RESTARTS", "--limit", "2"), ["b", "d"]),
+        (("--sort-by", "AGE", "--limit", "1"), ["d"]),
     ],
 )
 async def test_rows_that_were_asked_for(atlhyper: Run, arguments: tuple[str, ...], names: list[str]) -> None:
@@ -97,6 +100,7 @@ async def test_several_names(atlhyper: Run) -> None:
         (("get", "pod/a", "b"), 2, "kind/name"),
         (("get", "pods,svc", "a"), 2, "kind/name"),
         (("get", "pods", "-w", "--owner", "Deployment/web"), 2, "cannot be followed"),
+        (("get", "agents", "-w"), 2, "cannot be followed"),
         (("events", "--types", "Odd"), 2, "Normal and Warning"),
         (("events", "--for", "web"), 2, "kind/name"),
         (("events", "--since", "soon"), 2, "30m"),
@@ -128,6 +132,30 @@ async def test_describe(fleet: Fleet, atlhyper: Run) -> None:
         assert expected in lines
     assert any(line[:3] == ["owns", "(from)", "ReplicaSet"] for line in lines), told.stdout
     assert "As Of: 2026-11-21T08:00:00Z" in told.stdout
+
+
+async def test_described_names_and_order(fleet: Fleet, atlhyper: Run) -> None:
+    """Names that somebody gave stay as they are; Events are in the order of time, and name their object."""
+    labels = LabelSelector(match_labels={"app": "web"})
+    made = Deployment(metadata=meta("web", "default"), spec=DeploymentSpec(selector=labels, replicas=1))
+    service = Service(metadata=meta("web", "default"), spec=ServiceSpec(selector={"app": "web"}))
+    owned = Pod(metadata=meta("web-0", "shop"))
+    owned.metadata.owner_references = [OwnerReference(kind="ReplicaSet", name="web-1", controller=True)]
+    replicas = ReplicaSet(metadata=meta("web-1", "shop"))
+    objects = {"deployments": [made], "services": [service], "replicasets": [replicas], "pods": [owned]}
+    await fleet.state("eu", objects)
+    told = (await atlhyper("describe", "deployment", "web")).stdout
+    assert "  Selector:\n    Match Labels:\n      app: web\n" in told
+    told = (await atlhyper("describe", "service", "web")).stdout
+    assert "  Selector:\n    app: web\n" in told
+    assert "\nStatus:" not in told
+    assert "\nCluster IP:" in told
+    await fleet.event("eu", "e1", minutes_ago=0.5 / 60, reason="Later")
+    await fleet.event("eu", "e2", minutes_ago=1 / 60, reason="Earlier")
+    told = (await atlhyper("describe", "pod", "web-0", "-n", "shop")).stdout
+    assert 0 < told.index("Earlier") < told.index("Later"), told
+    told = (await atlhyper("describe", "replicaset", "web-1", "-n", "shop")).stdout
+    assert [line.split()[4] for line in told.splitlines() if "Back-off" in line] == ["pod/web-0"] * 2, told
 
 
 @pytest.mark.usefixtures("labelled")

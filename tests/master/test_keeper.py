@@ -99,7 +99,7 @@ class StubDuty:
             self.running = False
 
 
-class StubLine:
+class StubBus:
     """A connection to the broker that is there or not."""
 
     def __init__(self) -> None:
@@ -120,8 +120,8 @@ class Running:
     def __init__(self, db: Database, holder: str, ttl: float, lock: ProcessLock | None) -> None:
         self.db = db
         self.duties: list[StubDuty] = []
-        self.line = StubLine()
-        self.keeper = Keeper(Leases(db, holder, ttl), self._begin, self.line, lock)
+        self.bus = StubBus()
+        self.keeper = Keeper(Leases(db, holder, ttl), self._begin, self.bus, lock)
 
     def _begin(self, holding: Holding) -> StubDuty:
         self.duties.append(StubDuty(holding))
@@ -199,10 +199,10 @@ async def test_who_has_no_broker_leaves_the_work_to_others(new_postgres_url: Cal
     url = new_postgres_url()
     async with running(url, "one") as one, running(url, "two") as two:
         await until(lambda: len(two.active) >= SHARDS // 2 and len(one.active) >= SHARDS // 2)
-        one.line.there.clear()
+        one.bus.there.clear()
         await until(lambda: set(two.active) == set(ALL) and not one.active)
         assert one.keeper.status() == "stands by without a connection to the broker"
-        one.line.there.set()
+        one.bus.there.set()
         await until(lambda: len(one.active) == SHARDS // 2)
 
 
@@ -212,12 +212,12 @@ async def test_without_a_broker_nobody_takes_anything(new_postgres_url: Callable
     async with running(url, "one") as one, running(url, "two") as two:
         await until(lambda: len(two.active) >= SHARDS // 2 and len(one.active) >= SHARDS // 2)
         for made in (one, two):
-            made.line.there.clear()
+            made.bus.there.clear()
         await until(lambda: not one.active and not two.active)
         begun = len(one.duties) + len(two.duties)
         await asyncio.sleep(2.0)
         assert len(one.duties) + len(two.duties) == begun
-        two.line.there.set()
+        two.bus.there.set()
         await until(lambda: set(two.active) == set(ALL))
 
 
@@ -225,9 +225,9 @@ async def test_short_cut_changes_nothing(new_postgres_url: Callable[[], str]) ->
     """A broker that is back before a lease would have ended finds everything as it was."""
     async with running(new_postgres_url(), "one", ttl=2.0) as one:
         await until(lambda: len(one.active) == len(ALL))
-        one.line.there.clear()
+        one.bus.there.clear()
         await asyncio.sleep(1.0)
-        one.line.there.set()
+        one.bus.there.set()
         await asyncio.sleep(2.0)
         assert len(one.duties) == len(ALL) == len(one.active)
 
@@ -249,6 +249,6 @@ async def test_successor_on_sqlite_need_not_wait(tmp_path: Path) -> None:
         async with running(url, "three", lock=ProcessLock(lock)) as three:
             await until(lambda: three.keeper.status().startswith("stands by for two: "))
             assert three.duties == []
-            two.line.there.clear()
+            two.bus.there.clear()
             await until(lambda: set(three.active) == set(ALL))
             assert two.active == {}

@@ -106,9 +106,9 @@ async def test_what_a_stray_epoch_lacks_is_not_asked_for_ever(resyncs: Resyncs, 
 
 async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
     """A hundred frames in a moment make one message."""
-    losers = Superseding(Teller(await bus("master")), 5.0)
+    superseding = Superseding(Teller(await bus("master")), 5.0)
     for _ in range(100):
-        await losers.tell(agent.source.target, "e1", "e2", "instance-1")
+        await superseding.tell(agent.source.target, "e1", "e2", "instance-1")
     await until(lambda: agent.heard)
     await asyncio.sleep(0.2)
     assert agent.heard == [("superseded", {"epoch": "e1", "by": "e2", "instance": "instance-1"})]
@@ -116,6 +116,6 @@ async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) 
 
 async def test_who_may_not_tell_goes_on(bus: Connect, agent: BusAgent) -> None:
     """A refused message is logged and left: what it follows from is committed, and would be repeated."""
-    losers = Superseding(Teller(await bus("api")), 5.0)
-    await losers.tell(agent.source.target, "e1", "e2", "")
+    superseding = Superseding(Teller(await bus("api")), 5.0)
+    await superseding.tell(agent.source.target, "e1", "e2", "")
     assert agent.heard == []

@@ -71,7 +71,7 @@ class Reading:
             db=self._db,
             work=DatabaseWork(),
             resyncs=Resyncs(teller, 1, 1.0, 10.0),
-            losers=Superseding(teller, 1.0),
+            superseding=Superseding(teller, 1.0),
             nudges=Nudges(teller),
             confirmations=Confirmations(teller),
         )

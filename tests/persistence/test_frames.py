@@ -317,6 +317,17 @@ async def test_unreadable_object_costs_only_its_columns(stage: Stage) -> None:
     assert (await stage.rows())["pods", "default", "broken"] == broken
 
 
+@pytest.mark.parametrize("resource", ["pods", "widgets.example.com"])
+@pytest.mark.parametrize("body", [b'{"metadata":{},"skipped":"\xff"}', b'{"metadata":{},"\xff":1}'])
+async def test_body_that_is_no_utf_8_is_unreadable(stage: Stage, resource: str, body: bytes) -> None:
+    """Also where the projection has no field for it: JSON is UTF-8 (RFC 8259, 8.1), and so are answers."""
+    report = await stage.apply(stage.agent.put("latin", body, resource=resource), stage.agent.put("fine"))
+    assert [text.split(": ")[0] for text in report.unreadable] == [f"kubernetes/c1 {resource} default/latin"]
+    rows = await stage.rows()
+    assert rows[resource, "default", "latin"] == b"null"
+    assert ("pods", "default", "fine") in rows
+
+
 async def test_unknown_resource_is_stored_generically(stage: Stage) -> None:
     """A resource added by setting at the agent needs nothing here: metadata and phase are read from it."""
     stage.agent.resources = ("pods", "nodes", "widgets.example.com")

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from schemas.frames import Frame
 from schemas.ids import kubernetes
@@ -15,7 +16,7 @@ from schemas.kubernetes.event import KubernetesEvent
 from schemas.kubernetes.links import Relation
 from services.persistence.database.engine import Database
 from services.persistence.events.store import ObservedEvent, store_events
-from services.persistence.queries.related import Graph, object_id, related
+from services.persistence.queries.related import Graph, object_id, related, walk
 from services.persistence.state.applier import FrameApplier
 from services.runtime.bus.consumer import Cursor
 from tests.persistence.frames import START, FrameSource, Log, apply_all
@@ -220,6 +221,19 @@ async def test_the_graph_of_each_kind(db: Database, resource: str, name: str, ex
     assert (missing(graph), graph.truncated, graph.root) == (set(), {}, object_id(resource, namespace, name))
     assert graph.nodes[0].id == graph.root
     assert {node.id for node in graph.nodes} == {end for edge in graph.edges for end in edge[:2]}
+
+
+async def test_owners_of_one_name_are_told_apart_by_cluster(db: Database) -> None:
+    """What an owner of the same name has in another cluster is not found, and takes no place."""
+    owner = made("replicasets", "web-1")
+    mine = pod("mine", metadata=owned_by("ReplicaSet", "web-1"))
+    await fill(db, [owner, mine])
+    await fill(
+        db, [owner, *(pod(f"a-{n}", metadata=owned_by("ReplicaSet", "web-1")) for n in range(5))], "c2"
+    )
+    graph = await graph_of(db, "replicasets", "web-1", limit=1)
+    assert edges(graph) == {"replicasets/shop/web-1 owns pods/shop/mine"}
+    assert graph.truncated == {}
 
 
 async def test_depth_is_how_far_it_goes(db: Database) -> None:
@@ -449,6 +463,71 @@ async def test_many_events_are_bounded(db: Database) -> None:
     shown = {edge.source for edge in graph.edges if edge.relation is Relation.CONCERNS}
     assert shown == {f"events/shop/e-{number}" for number in range(11_990, 12_002)}
     assert graph.truncated == {Relation.CONCERNS: 10_000}
+
+
+async def test_labels_narrow_what_is_looked_into(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pods have too many values to search for, what selects others by other keys is not looked into."""
+    monkeypatch.setattr(walk, "CANDIDATES", 3)
+    owner = owned_by("ReplicaSet", "many")
+    await fill(
+        db,
+        [
+            made("replicasets", "many"),
+            *(pod(f"p-{n:02}", labels={"app": f"v-{n}"}, metadata=owner) for n in range(12)),
+            *(service(f"a-{n}", tier=f"v-{n}") for n in range(12)),
+            service("z", app="v-3"),
+        ],
+    )
+    graph = await graph_of(db, "replicasets", "many")
+    assert "services/shop/z selects pods/shop/p-03" in edges(graph)
+    assert graph.truncated == {}
+
+
+async def test_each_selector_has_its_pods(db: Database) -> None:
+    """More services than one statement asks about, all labels of each, and a limit of each one's own."""
+    paths = [{"backend": {"service": {"name": f"s-{n:02}"}}} for n in range(30)]
+    await fill(
+        db,
+        [
+            made("ingresses", "all", spec={"rules": [{"http": {"paths": paths}}]}),
+            *(service(f"s-{n:02}", app=f"a-{n}", tier="web", zone="x") for n in range(30)),
+            *(pod(f"p-{n:02}", labels={"app": f"a-{n}", "tier": "web", "zone": "x"}) for n in range(30)),
+            *(pod(f"not-{n:02}", labels={"app": f"a-{n}", "tier": "db", "zone": "x"}) for n in range(30)),
+            pod("p-00", "elsewhere", labels={"app": "a-0", "tier": "web", "zone": "x"}),
+        ],
+    )
+    selects = {edge for edge in edges(await graph_of(db, "ingresses", "all")) if " selects " in edge}
+    assert selects == {f"services/shop/s-{n:02} selects pods/shop/p-{n:02}" for n in range(30)}
+
+
+async def test_statements_do_not_grow_with_the_graph(db: Database) -> None:
+    """A hundred pods with Events take as many statements as one: one for each step."""
+    owner, about = owned_by("ReplicaSet", "web-1"), {"kind": "Pod", "namespace": "shop"}
+    statements: list[str] = []
+
+    def count(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    async def asked() -> int:
+        await graph_of(db, "deployments", "web", limit=1000)
+        statements.clear()
+        await graph_of(db, "deployments", "web", limit=1000)
+        return sum(not text.startswith("BEGIN") for text in statements)
+
+    await fill(db, SHOP)
+    await observe(db, [about | {"name": "web-1-a"}])
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        few = await asked()
+        names = [f"p-{number:02}" for number in range(100)]
+        pods = [pod(name, metadata=owner, nodeName="node-1", labels={"app": "web"}) for name in names]
+        await fill(db, [*SHOP, *pods])
+        await observe(db, [about | {"name": name} for name in names])
+        many = await asked()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    assert few == many
+    assert many <= 9
 
 
 async def test_names_are_only_names(db: Database) -> None:

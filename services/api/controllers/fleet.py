@@ -195,8 +195,8 @@ async def fleet_list(
         remaining=page.remaining,
         as_of=standing.as_of,
         position=str(Position.at(revs)),
-        collections=standing.collections or [],
-        incomplete=standing.incomplete or 0,
+        collections=standing.collections,
+        incomplete=standing.incomplete,
     )
     return etags.tagged(body, tag)
 
@@ -208,6 +208,8 @@ def _by(given: list[str] | None) -> list[str]:
     for name in names:
         if name not in queries.GROUPS:
             raise problems.invalid("by", f"{name!r} is nothing to count by", next_step)
-    if len(names) > MAX_BY or len(set(names)) < len(names):
-        raise problems.invalid("by", f"names {len(names)} of {len(set(names))} kinds", next_step)
+    if len(names) > len(set(names)):
+        raise problems.invalid("by", "names the same thing twice", next_step)
+    if len(names) > MAX_BY:
+        raise problems.invalid("by", f"names {len(names)} things", next_step)
     return names

@@ -17,10 +17,8 @@ from services.api.lookup import find_agent, find_collection
 from services.api.models import CollectionStatus, Row, as_stored
 from services.api.related import EXAMPLE, Edge, Related, RelatedObject
 from services.api.watch.position import Position
-from services.persistence import queries
 from services.persistence.database.engine import Database
-from services.persistence.queries import AgentStatus
-from services.persistence.queries.related import Graph, Node, related
+from services.persistence.queries.related import Graph, Moment, Node, moment, related
 
 DEFAULT_DEPTH = 8
 """Further than any relation leads in an ordinary cluster."""
@@ -86,11 +84,13 @@ class RelatedController(Controller):
         """
         target = parameters.target(kind, id)
         async with database.read() as session:
-            revs = (await queries.revisions(session)).revs
-            status = await find_agent(session, target)
+            status = await moment(session, target)
+            if status is None:
+                await find_agent(session, target)  # for the words of the problem
+                raise AssertionError(target)
             collection = find_collection(status, resource)
-            kept = await queries.events_kept_since(session)
-            tag = etags.tag(request, etags.of_shards(revs, [target]), status.as_of, status.collection, kept)
+            revs = etags.of_shards(status.revs, [target])
+            tag = etags.tag(request, revs, status.as_of, status.collection, status.events_kept_since)
             if etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
             graph = await related(
@@ -115,13 +115,13 @@ class RelatedController(Controller):
             ],
             truncated={relation.value: count for relation, count in graph.truncated.items()},
             as_of=status.as_of,
-            position=str(Position.at(revs)),
+            position=str(Position.at(status.revs)),
             collections=[*searched.values()],
         )
         return etags.tagged(body, tag)
 
 
-def _has(status: AgentStatus, resource: str) -> bool:
+def _has(status: Moment, resource: str) -> bool:
     built_in = KINDS if status.target.kind is AgentKind.KUBERNETES else {}
     return resource in built_in or any(entry.resource == resource for entry in status.collection)
 
@@ -156,7 +156,7 @@ def _why(node: Node, graph: Graph, searched: dict[str, CollectionStatus]) -> str
 
 
 def _unknown(
-    status: AgentStatus, collection: CollectionStatus, namespace: str, name: str
+    status: Moment, collection: CollectionStatus, namespace: str, name: str
 ) -> problems.ProblemError:
     target, resource = status.target, collection.resource
     moment = status.as_of.strftime("%Y-%m-%dT%H:%M:%SZ") if status.as_of else "never"

@@ -120,13 +120,15 @@ def encode_keys(keys: Sequence[Sequence[str]]) -> str:
     return msgspec.json.encode(keys).decode()
 
 
-def keys_table(dialect: str, names: Sequence[str]) -> tuple[sa.FromClause, dict[str, sa.ColumnElement[str]]]:
+def keys_table(
+    dialect: str, names: Sequence[str], parameter: str = KEYS
+) -> tuple[sa.FromClause, dict[str, sa.ColumnElement[str]]]:
     """Keys that are given as a parameter, as a table to join with: its FROM clause and its columns by name.
 
     They travel as one JSON text: an IN over hundreds of tuples is compiled anew for each length, and SQLite
     looks up only the first columns of it in an index.
     """
-    given = sa.bindparam(KEYS, type_=sa.Text())
+    given = sa.bindparam(parameter, type_=sa.Text())
     if dialect == "postgresql":
         table = sa.func.jsonb_array_elements(sa.cast(given, postgresql.JSONB)).table_valued(
             sa.column("value", postgresql.JSONB), name="given"

@@ -36,9 +36,12 @@ class Limits:
     that waited for its row meanwhile begins to stand still then; both have ended before a lease of 6 s does.
     """
 
+    sort: int = 0
+    """Megabytes that one step of a statement may sort in memory (`work_mem`); 0: what the server says."""
+
     def for_queries(self, seconds: float) -> "Limits":
-        """For readers, whose statements may take so long."""
-        return replace(self, statement=seconds, answer=seconds + 0.5)
+        """For readers, whose statements may take so long. Pages of 10,000 rows are sorted in memory."""
+        return replace(self, statement=seconds, answer=seconds + 0.5, sort=32)
 
     def of_server(self) -> dict[str, str]:
         """Those that the server keeps."""
@@ -46,6 +49,7 @@ class Limits:
             "statement_timeout": _milliseconds(self.statement),
             "lock_timeout": _milliseconds(self.lock),
             "idle_in_transaction_session_timeout": _milliseconds(self.idle),
+            **({"work_mem": f"{self.sort}MB"} if self.sort else {}),
         }
 
 
@@ -74,6 +78,8 @@ def connect_arguments(url: URL, application: str, limits: Limits) -> dict[str, A
             "tcp_keepalives_interval": "2",
             "tcp_keepalives_count": "3",
             "tcp_user_timeout": "10000",
+            # Compiling a statement takes longer than any of ours runs.
+            "jit": "off",
             **limits.of_server(),
         },
     }

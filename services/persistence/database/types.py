@@ -54,6 +54,16 @@ class JSONValue(sa.TypeDecorator[Any]):
         return dialect.type_descriptor(postgresql.JSONB() if dialect.name == "postgresql" else sa.JSON())
 
 
+def json_in_postgresql(stored: Any) -> sa.ColumnElement[Any]:
+    """Stored bytes as JSON to look into, in PostgreSQL.
+
+    `json` and not `jsonb`, and without U+0000: an object may hold numbers of any size and a character that
+    this database does not read, and one such row must not make every list fail.
+    """
+    text = sa.func.replace(sa.func.convert_from(stored, "UTF8"), r"\u0000", r"\ufffd")
+    return sa.cast(text, postgresql.JSON())
+
+
 def encode_json(value: Any) -> str:
     """What a JSONValue is written as."""
     text = msgspec.json.encode(value).decode()

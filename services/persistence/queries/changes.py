@@ -203,7 +203,7 @@ class _Objects:
     def __init__(self, table: sa.Table, *, there: bool) -> None:
         columns: Any = table.c
         self.table = table
-        self.key = [columns[name] for name in ("resource", "target_kind", "target_id", "namespace", "name")]
+        self.key = [columns[name] for name in tables.OBJECT_KEY]
         self._there = there
 
     def conditions(self, where: ChangeFilter) -> list[sa.ColumnElement[bool]] | None:

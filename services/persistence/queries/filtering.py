@@ -12,11 +12,10 @@ from services.persistence import tables
 from services.persistence.queries.owners import is_owned_by
 from services.persistence.queries.selecting import field_conditions, label_conditions
 from services.persistence.queries.sorting import OWNER
-from services.persistence.targets import any_target
+from services.persistence.targets import any_target, is_same_object
 
 _RESOURCE = tables.table_of(tables.Resource)
 _LABEL = tables.table_of(tables.Label).alias("found")
-_KEY = [column.name for column in _RESOURCE.primary_key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +77,7 @@ def find(where: ResourceFilter, dialect: str) -> Found:
     others = [*label_conditions(rest), *_conditions(where, dialect)]
     if leading is None:
         return Found(_RESOURCE, _RESOURCE.c, _RESOURCE, [*_key_conditions(where, _RESOURCE.c), *others])
-    same = sa.and_(*(_LABEL.c[name] == _RESOURCE.c[name] for name in _KEY))
-    both = _InThisOrder(_LABEL, _RESOURCE, same)
+    both = _InThisOrder(_LABEL, _RESOURCE, is_same_object(_LABEL.c, _RESOURCE.c))
     conditions = [*_leads(leading), *_key_conditions(where, _LABEL.c), *others]
     return Found(both, _LABEL.c, both if others else _LABEL, conditions)
 

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from schemas.kubernetes import KINDS
+from schemas.kubernetes import selectable_fields
 from schemas.kubernetes.event import EVENT
-from schemas.kubernetes.kind import NAME, NAMESPACE, Selectable
+from schemas.kubernetes.kind import Selectable
 from schemas.selectors import (
     MAX_INTEGER,
     FieldSelector,
@@ -24,17 +23,12 @@ from schemas.selectors import (
     SelectorError,
 )
 from services.persistence import tables
-from services.persistence.database.types import JSONValue, Text
+from services.persistence.database.types import JSONValue, Text, json_in_postgresql
+from services.persistence.targets import is_same_object
 
 _RESOURCE: Any = tables.table_of(tables.Resource).c
 _LABEL: Any = tables.table_of(tables.Label).c
 _EVENT: Any = tables.table_of(tables.Event).c
-_SAME_OBJECT = sa.and_(
-    *(
-        _LABEL[name] == _RESOURCE[name]
-        for name in ("resource", "target_kind", "target_id", "namespace", "name")
-    )
-)
 _COLUMNS = {
     "pods": {"spec.nodeName": _RESOURCE.node},
     EVENT.resource: {
@@ -95,7 +89,7 @@ def _compares(requirement: Requirement) -> sa.ColumnElement[bool]:
 
 
 def _in_index(key: str, value: str) -> sa.ColumnElement[bool]:
-    pair = sa.and_(_SAME_OBJECT, _LABEL.key == key, _LABEL.value == value)
+    pair = sa.and_(is_same_object(_LABEL, _RESOURCE), _LABEL.key == key, _LABEL.value == value)
     return sa.exists().where(pair).correlate(_RESOURCE.resource.table)
 
 
@@ -132,8 +126,7 @@ def field_conditions(resource: str, selector: FieldSelector) -> list[sa.ColumnEl
 
     Raises SelectorError for a field that the resource cannot be selected by.
     """
-    kind = KINDS.get(resource)
-    known = {item.field: item for item in (kind.selectable if kind else (NAME, NAMESPACE))}
+    known = selectable_fields(resource)
     conditions = []
     for term in selector.terms:
         item = known.get(term.field)
@@ -160,7 +153,7 @@ def _equals(resource: str, item: Selectable, value: str) -> sa.ColumnElement[boo
         )
     return _PerDialect(
         _first([_in_sqlite(table.body, path, item) for path in item.at], item) == _text(value),
-        _first([_in_postgresql(table.body, path) for path in item.at], item) == _as_latin_1(value),
+        _first([_in_postgresql(table.body, path) for path in item.at], item) == _text(value),
     )
 
 
@@ -177,15 +170,8 @@ def _in_sqlite(body: Any, path: str, item: Selectable) -> Any:
 
 
 def _in_postgresql(body: Any, path: str) -> Any:
-    """A body may have what this database cannot read, outside of its fields: bytes that are no UTF-8, U+0000,
-    numbers of any size. One such row must not make every list fail."""
-    text = sa.func.replace(sa.func.convert_from(body, "LATIN1"), r"\u0000", r"\ufffd")
     steps: Any = sa.literal_column(f"'{{{path.replace('.', ',')}}}'")
-    return sa.cast(text, postgresql.JSON()).op("#>>", return_type=Text())(steps)
-
-
-def _as_latin_1(value: str) -> Any:
-    return sa.func.convert_from(sa.func.convert_to(_text(value), "UTF8"), "LATIN1")
+    return json_in_postgresql(body).op("#>>", return_type=Text())(steps)
 
 
 # -- inside -----------------------------------------------------------------------------------------------

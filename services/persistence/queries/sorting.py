@@ -10,11 +10,10 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from schemas.kubernetes import KINDS
 from services.persistence import tables
-from services.persistence.database.types import Text, UTCDateTime
+from services.persistence.database.types import Text, UTCDateTime, json_in_postgresql
 
 LENGTH = 256
 """Characters of a text that count."""
@@ -44,6 +43,7 @@ _OF_EVENTS: dict[str, sa.ColumnElement[Any]] = {
     name: _EVENT[name]
     for name in ("last_seen", "first_seen", "count", "type", "reason", "cluster_id", "namespace", "name")
 } | {name: _EVENT[name] for name in ("message", "component", "host", "uid")}
+_OF_EVENTS["involved"] = _EVENT.involved_kind + "/" + _EVENT.involved_name
 
 
 class UnknownColumn(ValueError):
@@ -109,9 +109,7 @@ def _value_in_sqlite(name: str) -> Any:
 
 
 def _text_in_postgresql(name: str) -> Any:
-    # Nothing with a U+0000 in it can be read there; see `types.Text`.
-    text = sa.func.replace(sa.func.convert_from(_RESOURCE.summary, "UTF8"), r"\u0000", r"\ufffd")
-    return sa.cast(text, postgresql.JSON()).op("->>", return_type=sa.Text())(name)
+    return json_in_postgresql(_RESOURCE.summary).op("->>", return_type=sa.Text())(name)
 
 
 def _short(text: Any, dialect: str) -> sa.ColumnElement[Any]:

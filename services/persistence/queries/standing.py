@@ -1,4 +1,4 @@
-"""How far an answer about one resource can be trusted, agent by agent: what it depends on beside the rows."""
+"""How far an answer can be trusted, agent by agent: what it depends on beside the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,27 +24,38 @@ _CLOCK: Any = tables.table_of(tables.Clock).c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One agent and one resource of it."""
+    """One agent and one resource of it, or all."""
 
     target: Target
     state: AgentState
     heard: bool
     """A heartbeat of it is stored."""
     as_of: datetime | None
-    collection: CollectionStatus | None
-    """None: its agent does not name the resource, and no rows of it were ever complete."""
+    collections: list[CollectionStatus]
+    """Of the resources asked about that its agent names, or of which all rows were there once."""
+
+    @property
+    def collection(self) -> CollectionStatus | None:
+        """The one of the resource that was asked about."""
+        return self.collections[0] if self.collections else None
+
+    @property
+    def lacking(self) -> list[CollectionStatus]:
+        """Those whose rows are not all there is."""
+        return [one for one in self.collections if one.state != CollectionState.SYNCED]
 
     @property
     def complete(self) -> bool:
         """The rows are all there is, and will follow what changes."""
-        synced = self.collection is not None and self.collection.state == CollectionState.SYNCED
-        return synced and self.state is AgentState.LIVE
+        return bool(self.collections) and not self.lacking and self.state is AgentState.LIVE
 
 
-async def standings(session: Session, resource: str, targets: Sequence[Target] | None) -> list[Standing]:
+async def standings(
+    session: Session, resource: str | None, targets: Sequence[Target] | None
+) -> list[Standing]:
     """How those agents that were ever heard of stand, by kind and id; `targets` None: all of them.
 
-    One statement, since it is asked for before each list.
+    One statement, since it is asked for before each list; a second one for all resources (None).
     """
     pairs = [sa.select(columns.target_kind, columns.target_id) for columns in (_AGENT, _EPOCH)]
     if targets is not None:
@@ -65,7 +76,8 @@ async def standings(session: Session, resource: str, targets: Sequence[Target] |
     ):
         source = source.outerjoin(columns.target_id.table, sa.and_(same(columns), more))
     source = source.outerjoin(_CLOCK.name.table, _CLOCK.name == CLOCK)
-    found = await (await session.connection()).execute(
+    connection = await session.connection()
+    found = await connection.execute(
         sa.select(
             known.c.target_kind.label("kind"),
             known.c.target_id.label("id"),
@@ -77,20 +89,27 @@ async def standings(session: Session, resource: str, targets: Sequence[Target] |
         .select_from(source)
         .order_by(known.c.target_kind, known.c.target_id)
     )
-    return [_standing(row, resource) for row in found]
+    if resource is not None:
+        return [_standing(row, resource, [row] if row.resource is not None else []) for row in found]
+    ours: dict[tuple[str, str], list[Any]] = {}
+    columns = (_COLLECTION.target_kind, _COLLECTION.target_id, _COLLECTION.resource, _COLLECTION.synced_at)
+    which = sa.true() if targets is None else any_target(_COLLECTION, targets)
+    for row in await connection.execute(sa.select(*columns).where(which)):
+        ours.setdefault((row.target_kind, row.target_id), []).append(row)
+    return [_standing(row, None, ours.get((row.kind, row.id), [])) for row in found]
 
 
-def _standing(row: Any, resource: str) -> Standing:
+def _standing(row: Any, resource: str | None, ours: Sequence[Any]) -> Standing:
     state, said = AgentState.LOST, []
     if row.heartbeat is not None:
         now, since = row.latest or row.last_seen, row.continuous_since or row.last_seen
         state = agent_state(row.last_seen, row.interval, now, since, row.stopping)
-        said = [one for one in heartbeats.read(row.heartbeat).collection if one.resource == resource]
-    statuses = collection_statuses(said, [row] if row.resource is not None else [])
+        said = heartbeats.read(row.heartbeat).collection
+        said = said if resource is None else [one for one in said if one.resource == resource]
     return Standing(
         target=Target.parse(row.kind, row.id),
         state=state,
         heard=row.heartbeat is not None,
         as_of=row.as_of,
-        collection=statuses[0] if statuses else None,
+        collections=collection_statuses(said, ours),
     )

@@ -11,10 +11,10 @@ from services.persistence import revisions, tables
 from services.persistence.database.dialects import KEYS, delete, encode_keys, keys_table
 from services.persistence.database.types import UTCDateTime
 from services.persistence.state.rows import Key
+from services.persistence.targets import is_same_object
 
 _RESOURCE = tables.table_of(tables.Resource)
 _TOMBSTONE = tables.table_of(tables.Tombstone)
-_KEY = [column.name for column in _RESOURCE.primary_key]
 
 
 class Changes:
@@ -43,7 +43,7 @@ class Changes:
         left = await self._connection.execute(
             _bury(self._connection.dialect.name),
             {
-                KEYS: encode_keys([[key[name] for name in _KEY] for key in columns]),
+                KEYS: encode_keys([[key[name] for name in tables.OBJECT_KEY] for key in columns]),
                 "shard": self._shard,
                 "rev": await self.rev(),
                 "removed_at": self.time,
@@ -70,17 +70,16 @@ class Changes:
 
 @cache
 def _bury(dialect: str) -> sa.Executable:
-    given, columns = keys_table(dialect, _KEY)
-    same = sa.and_(*(_RESOURCE.c[name] == column for name, column in columns.items()))
+    given, columns = keys_table(dialect, tables.OBJECT_KEY)
     there = (
         sa.select(
             sa.bindparam("shard", type_=sa.Integer()),
             sa.bindparam("rev", type_=sa.BigInteger()),
-            *(_RESOURCE.c[name] for name in _KEY),
+            *(_RESOURCE.c[name] for name in tables.OBJECT_KEY),
             _RESOURCE.c.uid,
             sa.bindparam("removed_at", type_=UTCDateTime()),
         )
         .select_from(given)
-        .join(_RESOURCE, same)
+        .join(_RESOURCE, is_same_object(_RESOURCE.c, columns))
     )
-    return sa.insert(_TOMBSTONE).from_select(["shard", "rev", *_KEY, "uid", "removed_at"], there)
+    return sa.insert(_TOMBSTONE).from_select(["shard", "rev", *tables.OBJECT_KEY, "uid", "removed_at"], there)

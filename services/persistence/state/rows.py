@@ -111,6 +111,8 @@ def row(key: Key, content: Content, rev: int) -> tuple[dict[str, Any], Unreadabl
 
 def _read(kind: Kind | None, body: bytes) -> tuple[CommonMeta, Tally, dict[str, Any]]:
     try:
+        if not body.isascii():
+            body.decode()  # a decoder skips what it has no field for, and does not look what bytes that is
         obj = kind.decode(body) if kind else GenericObject.decode(body)
         name = kind.kind if kind else getattr(obj, "kind", "")
         meta, tally = common_meta(name, obj), obj.tally()

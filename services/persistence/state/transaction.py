@@ -31,7 +31,7 @@ from services.persistence.state.changes import Changes
 from services.persistence.state.epochs import Ledger, ReceivedFrame, Verdict, judge, new_ledger, note
 from services.persistence.state.report import Judged, Report
 from services.persistence.state.rows import Content, Key, row
-from services.persistence.targets import is_target
+from services.persistence.targets import is_same_object, is_target
 
 
 class Transaction:
@@ -229,7 +229,7 @@ class Transaction:
 
     async def _existing(self, keys: Iterable[Key]) -> dict[Key, tuple[str, int, str]]:
         """The uid, hash and epoch of those rows that are there."""
-        wanted = {tuple(key.columns()[name] for name in _KEY): key for key in keys}
+        wanted = {tuple(key.columns()[name] for name in tables.OBJECT_KEY): key for key in keys}
         if not wanted:
             return {}
         found = await self._connection.execute(
@@ -259,7 +259,6 @@ class Transaction:
 
 
 _RESOURCE = tables.table_of(tables.Resource)
-_KEY = [column.name for column in _RESOURCE.primary_key]
 _DIGESTS = (
     sa.select(_RESOURCE.c.resource, sa.func.count(), sa.func.sum(_RESOURCE.c.hash))
     .where(
@@ -278,7 +277,11 @@ _MOVE_EPOCH = (
 
 @cache
 def _select_existing(dialect: str) -> sa.Executable:
-    given, columns = keys_table(dialect, _KEY)
-    same = sa.and_(*(_RESOURCE.c[name] == column for name, column in columns.items()))
-    shown = [*(_RESOURCE.c[name] for name in _KEY), _RESOURCE.c.uid, _RESOURCE.c.hash, _RESOURCE.c.epoch]
-    return sa.select(*shown).select_from(given).join(_RESOURCE, same)
+    given, columns = keys_table(dialect, tables.OBJECT_KEY)
+    shown = [
+        *(_RESOURCE.c[name] for name in tables.OBJECT_KEY),
+        _RESOURCE.c.uid,
+        _RESOURCE.c.hash,
+        _RESOURCE.c.epoch,
+    ]
+    return sa.select(*shown).select_from(given).join(_RESOURCE, is_same_object(_RESOURCE.c, columns))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.kubernetes import KINDS
+from schemas.kubernetes import KINDS, selectable_fields
 from schemas.kubernetes.base import common_meta, summary
-from schemas.kubernetes.kind import Kind
+from schemas.kubernetes.kind import Kind, Selectable
 from schemas.kubernetes.network import Ingress
 from tests.unit.kubernetes.samples import SAMPLES
 
@@ -50,6 +50,31 @@ def test_the_kinds_are_those_of_the_contract_in_its_order() -> None:
     """KINDS holds exactly the agreed resources, and each has a sample here."""
     assert list(KINDS) == list(PATHS)
     assert SAMPLES.keys() == KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("projection", "value"),
+    [
+        ({"a": {"b": "x"}}, "x"),
+        ({"a": {"b": ""}, "c": [{"d": "y"}]}, "y"),
+        ({"a": {"b": 7}}, "7"),
+        ({"a": {"b": 0}}, "0"),
+        ({"a": {"b": True}}, "true"),
+        ({"a": {"b": False}}, "false"),
+        ({"a": "no object", "c": []}, "none"),
+        ({"a": None}, "none"),
+        ({}, "none"),
+    ],
+)
+def test_what_a_field_selector_compares(projection: dict[str, Any], value: str) -> None:
+    """The first path that leads to something, as text; where none does, what stands for its absence."""
+    assert Selectable("f", ("a.b", "c.0.d"), absent="none").value(projection) == value
+
+
+def test_what_every_resource_is_selected_by() -> None:
+    """A resource that no kind declares has name and namespace, as in the API server."""
+    assert list(selectable_fields("widgets.example.com")) == ["metadata.name", "metadata.namespace"]
+    assert "status.phase" in selectable_fields("pods")
 
 
 @every_kind

@@ -1,10 +1,11 @@
 """What is related to one object: a graph, in both directions, as of one moment.
 
+    found = await moment(session, target)  # how far it can be trusted
     graph = await related(session, target, "deployments", "shop", "web", generic=[], depth=8, limit=250)
 
 - `schemas.kubernetes.links` knows what an object declares, and which way each relation points.
 - `walk` knows which relations are followed from where.
-- `lookups` has the statements: a few per step, never one per object.
+- `lookups` asks: one statement per step, however many objects there are; `statements` has their parts.
 """
 
 from collections.abc import Sequence
@@ -14,9 +15,10 @@ from schemas.kubernetes import KINDS
 from services.persistence.database.engine import Session
 from services.persistence.queries.related.graph import Catalogue, Edge, Graph, Node, entry_of, object_id
 from services.persistence.queries.related.lookups import Lookups
+from services.persistence.queries.related.moment import Moment, moment
 from services.persistence.queries.related.walk import Walk, node_of
 
-__all__ = ["Edge", "Graph", "Node", "object_id", "related"]
+__all__ = ["Edge", "Graph", "Moment", "Node", "moment", "object_id", "related"]
 
 
 async def related(

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.kind import Kind
 from schemas.kubernetes.links import NOTHING, Declared, Reference, Relation
@@ -17,8 +19,7 @@ def object_id(resource: str, namespace: str, name: str) -> str:
     return f"{resource}/{namespace or NO_NAMESPACE}/{name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Node:
+class Node(Struct, frozen=True, kw_only=True, eq=False):
     """One object of a graph."""
 
     id: str
@@ -85,16 +86,21 @@ class Catalogue:
     """The resources of one agent by the names of their kinds."""
 
     _entries: dict[str, list[Entry]] = field(default_factory=dict)
+    _found: dict[tuple[str, str | None], Entry | None] = field(default_factory=dict)
+    """What was asked for before: a graph names the same few kinds hundreds of times."""
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Those that are known; of two with one kind the first is meant where no group is named."""
         for entry in entries:
             self._entries.setdefault(entry.kind, []).append(entry)
+        self._found.clear()
 
     def find(self, kind: str, group: str | None) -> Entry | None:
         """The resource of a kind; None for one that is not collected."""
-        entries = self._entries.get(kind, [])
-        return next((entry for entry in entries if group is None or entry.group == group), None)
+        if (kind, group) not in self._found:
+            entries = (item for item in self._entries.get(kind, []) if group in (None, item.group))
+            self._found[kind, group] = next(entries, None)
+        return self._found[kind, group]
 
     def place(self, reference: Reference) -> tuple[str, str, str]:
         """Resource (empty: unknown), namespace and name of what a reference names."""

@@ -1,7 +1,7 @@
-"""Finding related objects: one statement for many of them at a time, each with a limit."""
+"""Finding related objects: one statement for all questions of a step, each with a limit."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import msgspec
@@ -11,17 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from schemas.frames import Scope
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
-from schemas.selectors import LabelSelector
-from services.persistence.database.dialects import KEYS, encode_keys
+from schemas.selectors import LabelSelector, Operator
+from services.persistence.database.types import encode_json
 from services.persistence.queries.related import statements
 from services.persistence.queries.related.graph import Entry, group_of
-from services.persistence.queries.related.statements import ANY, EVENTS_OF_EACH
+from services.persistence.queries.related.statements import ANY, Part
 
 COUNTED = 10_000
-"""Objects that were left out are counted up to here, per statement: counting looks at each."""
+"""Objects that were left out are counted up to here, per question: counting looks at each."""
 TOGETHER = 20
-"""Selectors in one statement."""
-Keys = Sequence[tuple[str, str, str]]
+"""Questions in one statement."""
+Keys = Sequence[tuple[str, ...]]
 
 
 class Stored(NamedTuple):
@@ -37,15 +37,30 @@ class Stored(NamedTuple):
     body: bytes
 
 
+class Question(NamedTuple):
+    """What is to be found."""
+
+    part: Part | None
+    """How; None: by `statement`."""
+    values: dict[str, Any]
+    """Its parameters but the limit, by their names in the part."""
+    limit: int | None = None
+    """Rows at most; None: as many as there are, and nothing is counted."""
+    statement: sa.Select[Any] | None = None
+
+
 class Found(NamedTuple):
-    """What a statement has found within its limit, and how much more there is."""
+    """What a question has found within its limit, and how much more there is."""
 
     rows: list[Stored]
     left_out: int
 
 
 class Lookups:
-    """Reads the objects of one agent, in one transaction."""
+    """Reads the objects of one agent, in one transaction.
+
+    `find` answers questions; what the other methods return without waiting are questions.
+    """
 
     def __init__(self, connection: AsyncConnection, target: Target) -> None:
         self._connection = connection
@@ -56,86 +71,94 @@ class Lookups:
 
     async def one(self, resource: str, namespace: str, name: str) -> Stored | None:
         """One object; an Event is found by its uid."""
-        key = {"namespace": namespace, "name": name}
+        key = {"namespace": namespace, "name": name, **self._ours}
         if self._is_cluster and resource == EVENT.resource:
-            rows = await self._rows(statements.ONE_EVENT, key)
+            found = await self._connection.execute(statements.ONE_EVENT, key)
         else:
-            rows = await self._rows(statements.ONE, {"resource": resource, **key})
-        return rows[0] if rows else None
+            found = await self._connection.execute(statements.ONE, {"resource": resource, **key})
+        row = found.first()
+        return Stored(*row) if row else None
 
-    async def by_keys(self, keys: Keys) -> list[Stored]:
+    async def find(self, questions: Sequence[Question]) -> list[Found]:
+        """The answers, in the order of the questions."""
+        found: list[Found] = []
+        for start in range(0, len(questions), TOGETHER):
+            found += await self._find(questions[start : start + TOGETHER])
+        return found
+
+    # -- questions ----------------------------------------------------------------------------------------
+
+    def by_keys(self, keys: Keys) -> Question:
         """Those that are there, by resource, namespace and name."""
-        return await self._rows(statements.by_keys(self._dialect), self._given(keys)) if keys else []
+        return Question(Part.KEYS, self._given(keys))
 
-    async def owned(self, owners: Keys, limit: int) -> Found:
+    def owned(self, owners: Keys, limit: int) -> Question:
         """What these own, by kind, name and namespace; the namespace may be ANY."""
-        return await self._limited(statements.owned(self._dialect), self._given(owners), limit)
+        return Question(Part.OWNED, self._given(owners), limit)
 
-    async def on_nodes(self, names: Sequence[str], limit: int) -> Found:
+    def on_nodes(self, names: Sequence[str], limit: int) -> Question:
         """The pods on these nodes."""
-        return await self._limited(statements.ON_NODES, {"nodes": names}, limit)
+        return Question(Part.ON_NODES, self._given([(name,) for name in names]), limit)
 
-    async def selected(self, selectors: Sequence[tuple[str, LabelSelector]], limit: int) -> Found:
-        """The pods that these select, each in its namespace; one that several select comes once."""
-        found: dict[tuple[str, str, str], Stored] = {}
-        left_out = 0
-        for start in range(0, len(selectors), TOGETHER):
-            several = [
-                statements.selected(self._dialect, self._target, *item)
-                for item in selectors[start : start + TOGETHER]
-            ]
-            rows = (await self._connection.execute(statements.together(several), {"limit": limit + 1})).all()
-            sizes: Counter[int] = Counter()
-            for *row, which in rows:
-                sizes[which] += 1
-                if sizes[which] <= limit:
-                    stored = Stored(*row)
-                    found[stored[:3]] = stored
-            more = [statements.counting(several[which]) for which, size in sizes.items() if size > limit]
-            if more:
-                counts = await self._connection.scalars(sa.union_all(*more), {"limit": limit + COUNTED})
-                left_out += sum(count - limit for count in counts)
-        return Found([*found.values()], left_out)
+    def selected(self, namespace: str, selector: LabelSelector, limit: int) -> Question:
+        """The pods of a namespace that a selector selects."""
+        equal = {
+            item.key: item.values[0]
+            for item in selector.requirements
+            if item.operator is Operator.IN and len(item.values) == 1
+        }
+        if len(equal) < len(selector.requirements):
+            statement = statements.selected(self._dialect, self._target, namespace, selector)
+            return Question(None, {}, limit, statement)
+        *_, (key, value) = equal.items()
+        pair = {"key": key, "value": value} if self._dialect == "sqlite" else {}
+        return Question(Part.SELECTED, {"namespace": namespace, "labels": equal, **pair}, limit)
 
-    async def naming(
+    def naming(
         self, resources: Collection[str], namespaces: Collection[str], needles: Sequence[bytes], limit: int
-    ) -> Found:
+    ) -> Question:
         """Objects of these resources, in these namespaces (or ANY), whose body has one of the needles.
 
-        They may name what is looked for: whoever asks has to look. No needles: all.
+        They may name what is looked for: whoever asks has to look. No needles: all. At most
+        `statements.NEEDLES`.
         """
         anywhere = ANY in namespaces
-        statement = statements.naming(self._dialect, len(needles), anywhere=anywhere)
-        values: dict[str, Any] = {f"needle_{number}": needle for number, needle in enumerate(needles)}
-        values["resources"] = sorted(resources)
+        places: Keys = [(resource,) for resource in sorted(resources)]
         if not anywhere:
-            values["namespaces"] = sorted(namespaces)
-        return await self._limited(statement, values, limit)
+            places = [*product(sorted(resources), sorted(namespaces))]
+        texts = dict.fromkeys(map(statements.needle, range(statements.NEEDLES)), None) | {
+            statements.needle(number): needle for number, needle in enumerate(needles)
+        }
+        part = Part.NAMING_ANYWHERE if anywhere else Part.NAMING
+        return Question(part, {**self._given(places), "all": int(not needles), **texts}, limit)
 
-    async def events_of(self, kind: str, namespaces: Sequence[str], name: str, limit: int) -> Found:
-        """The Events about one object, the one seen last first."""
-        values = {f"namespace_{number}": namespace for number, namespace in enumerate(namespaces)}
-        statement = statements.events_of(len(namespaces))
-        return await self._limited(statement, {"kind": kind, "name": name, **values}, limit)
+    def events_of(self, kind: str, namespaces: Sequence[str], name: str, limit: int) -> Question:
+        """The Events about one object, the one seen last first; at most two namespaces."""
+        places = dict(enumerate(namespaces))
+        values = {f"namespace_{number}": places.get(number) for number in range(2)}
+        return Question(Part.EVENTS, {"kind": kind, "name": name, **values}, limit)
 
-    async def events_of_each(self, objects: Keys, limit: int) -> Found:
+    def events_of_each(self, objects: Keys, limit: int) -> Question:
         """The newest Events about these, by kind, namespace and name: EVENTS_OF_EACH, in all `limit`."""
-        given = self._given(objects)
-        rows = await self._rows(statements.events_of_each(self._dialect), {**given, "limit": limit})
-        if len(rows) < min(limit, EVENTS_OF_EACH):
-            return Found(rows, 0)
-        number = await self._count(statements.all_events_of_each(self._dialect), given, len(rows))
-        return Found(rows, number)
+        return Question(Part.EVENTS_OF_EACH, {**self._given(objects), "limit": limit})
+
+    # -- other answers ------------------------------------------------------------------------------------
+
+    async def more_events(self, objects: Keys, shown: int) -> int:
+        """How many Events about these there are beyond those that are shown."""
+        values = {**self._given(objects), "limit": shown + COUNTED}
+        number = await self._connection.scalar(statements.all_events_of_each(self._dialect), values)
+        return (number or 0) - shown
 
     async def generic(self, resources: Sequence[str]) -> list[Entry]:
         """The kinds of resources that have no projection, as far as there are objects of them."""
-        found = []
-        for resource in resources:
-            values = {"resource": resource, **self._ours}
-            row = (await self._connection.execute(statements.SOME_OF, values)).first()
-            if row is not None:
-                found.append(Entry(resource, row.kind, group_of(resource), bool(row.namespace)))
-        return found
+        if not resources:
+            return []
+        given = self._given([(resource,) for resource in resources])
+        rows = await self._connection.execute(statements.some_of_each(self._dialect), given)
+        return [
+            Entry(resource, kind, group_of(resource), bool(namespace)) for resource, kind, namespace in rows
+        ]
 
     async def namespaces(self) -> tuple[str, ...]:
         """The namespaces that the agent is set to collect; empty for all."""
@@ -145,20 +168,49 @@ class Lookups:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _given(self, keys: Keys) -> dict[str, Any]:
-        return {KEYS: encode_keys([(*self._target, *key) for key in keys])}
+        return {"keys": encode_json([(*self._target, *key) for key in keys])}
 
-    async def _rows(self, statement: sa.Select[Any], values: dict[str, Any]) -> list[Stored]:
-        found = await self._connection.execute(statement, {**self._ours, **values})
-        return [Stored(*row) for row in found]
+    async def _find(self, questions: Sequence[Question]) -> list[Found]:
+        rows: list[list[Stored]] = [[] for _ in questions]
+        parts = [(number, one.part) for number, one in enumerate(questions) if one.part is not None]
+        if parts:
+            statement = statements.together(self._dialect, tuple(part for _, part in parts))
+            values: dict[str, Any] = dict(self._ours)
+            for place, (number, _) in enumerate(parts):
+                values |= _named(place, questions[number])
+            for row in (await self._connection.execute(statement, values)).all():
+                rows[parts[row[-1]][0]].append(Stored._make(row[:-1]))
+        for number, question in enumerate(questions):
+            if question.statement is not None:
+                limited = {"limit": (question.limit or 0) + 1}
+                found = await self._connection.execute(question.statement, limited)
+                rows[number] = [Stored(*row) for row in found]
+        return [await self._within(*pair) for pair in zip(questions, rows, strict=True)]
 
-    async def _limited(self, statement: sa.Select[Any], values: dict[str, Any], limit: int) -> Found:
-        rows = await self._rows(statement, {**values, "limit": limit + 1})
-        if len(rows) <= limit:
+    async def _within(self, question: Question, rows: list[Stored]) -> Found:
+        if question.part in (Part.NAMING, Part.NAMING_ANYWHERE):
+            rows.sort()
+        if question.limit is None or len(rows) <= question.limit:
             return Found(rows, 0)
-        return Found(rows[:limit], await self._count(statement, values, limit))
+        return Found(rows[: question.limit], await self._count(question))
 
-    async def _count(self, statement: sa.Select[Any], values: dict[str, Any], shown: int) -> int:
-        """How many rows there are beyond those that are shown."""
-        values = {**self._ours, **values, "limit": shown + COUNTED}
-        number = await self._connection.scalar(statements.counting(statement), values)
+    async def _count(self, question: Question) -> int:
+        """How many rows there are beyond the question's limit."""
+        shown = question.limit or 0
+        if question.statement is not None:
+            statement = statements.count_of(question.statement)
+            values: dict[str, Any] = {"limit": shown + COUNTED}
+        else:
+            assert question.part is not None
+            statement = statements.counting(self._dialect, question.part)
+            values = {**self._ours, **_named(0, question._replace(limit=shown + COUNTED - 1))}
+        number = await self._connection.scalar(statement, values)
         return (number or 0) - shown
+
+
+def _named(place: int, question: Question) -> dict[str, Any]:
+    """A question's parameters as they are called at its place in a statement."""
+    values = {statements.named(place, name): value for name, value in question.values.items()}
+    if question.limit is not None:
+        values[statements.named(place, "limit")] = question.limit + 1
+    return values

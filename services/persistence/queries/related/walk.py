@@ -1,10 +1,10 @@
 """The walk through what is related to one object: which relations are followed from where, step by step."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,13 +16,11 @@ from schemas.kubernetes.pod import POD
 from schemas.kubernetes.storage import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
 from schemas.selectors import LabelSelector, SelectorError, label_selector_of
 from services.persistence.queries.related.graph import Catalogue, Edge, Node, missing, object_id
-from services.persistence.queries.related.lookups import Found, Lookups, Stored
-from services.persistence.queries.related.statements import ANY
+from services.persistence.queries.related.lookups import Found, Lookups, Question, Stored
+from services.persistence.queries.related.statements import ANY, EVENTS_OF_EACH, NEEDLES
 
 CANDIDATES = 5_000
 """Objects that are looked into at most, per step, for what they name or select."""
-NEEDLES = 8
-"""Texts that bodies are searched for at most: each is another pass over each body."""
 _DEFAULT_NAMESPACE = "default"
 """Some emitters put a cluster-scoped object here: it is where the Events about it are."""
 
@@ -67,9 +65,12 @@ owner, its node or its service has, or the graph of one pod would be that of the
 _NAMED = (_R.ROUTES_TO, _R.MOUNTS, _R.USES, _R.SCALES)
 """Relations that are found by the name of an object, in the bodies of others of its namespace."""
 
+Search = Generator[Question, Found, None]
+"""Asks once, or not at all, and adds what is found."""
+
 
 class Walk:
-    """One graph as it grows. It asks a few statements at each step, however many objects there are."""
+    """One graph as it grows. It asks one statement at each step, however many objects there are."""
 
     def __init__(self, lookups: Lookups, catalogue: Catalogue, limit: int) -> None:
         """`limit`: objects that each relation may add."""
@@ -89,6 +90,8 @@ class Walk:
         self._wanted: dict[Move, dict[str, Node]] = {}
         """What is followed in this step, and from which objects, by id."""
         self._with_events: dict[str, Node] = {}
+        self._more_events = 0
+        """Events shown of all objects but the root, where there may be more."""
 
     @property
     def truncated(self) -> dict[Relation, int]:
@@ -109,21 +112,30 @@ class Walk:
                 for move in new if not self.nodes[id_].is_missing else ():
                     self._wanted[move][id_] = self.nodes[id_]
             self._reached = {}
-            await self._declared()
-            await self._owned()
-            await self._on_nodes()
-            await self._selected()
-            await self._selecting()
-            await self._naming()
-            await self._naming_volumes()
+            await self._together(
+                self._declared(),
+                self._owned(),
+                self._on_nodes(),
+                *self._selected(),
+                self._selecting(),
+                self._naming(),
+                self._naming_volumes(),
+            )
             self._with_events |= self._wanted[_back(_R.CONCERNS)]
             if not self._reached:
                 break
         await self._events()
 
+    async def _together(self, *searches: Search) -> None:
+        asked = [(search, question) for search in searches if (question := next(search, None)) is not None]
+        found = await self._lookups.find([question for _, question in asked])
+        for (search, _), answer in zip(asked, found, strict=True):
+            with suppress(StopIteration):
+                search.send(answer)
+
     # -- what objects declare themselves ------------------------------------------------------------------
 
-    async def _declared(self) -> None:
+    def _declared(self) -> Search:
         links = [
             (node, link, self._catalogue.place(link.reference))
             for move, nodes in self._wanted.items()
@@ -133,58 +145,63 @@ class Walk:
         ]
         unknown = {place for _, _, place in links if place[0] and object_id(*place) not in self.nodes}
         self.searched.update(resource for resource, _, _ in unknown)
-        stored = {row[:3]: node_of(row) for row in await self._lookups.by_keys(sorted(unknown))}
+        stored: dict[tuple[str, str, str], Node] = {}
+        if unknown:
+            found = yield self._lookups.by_keys(sorted(unknown))
+            stored = {row[:3]: node_of(row) for row in found.rows}
         for node, link, place in links:
             other = self.nodes.get(object_id(*place)) or stored.get(place) or missing(link.reference, place)
             self._relate(node, link, other, reached=other)
 
     # -- what an index finds ------------------------------------------------------------------------------
 
-    async def _owned(self) -> None:
+    def _owned(self) -> Search:
         owners = self._wanted[_to(_R.OWNS)].values()
         keys = sorted({(node.kind, node.name, node.namespace or ANY) for node in owners})
         if keys:
-            self._take(await self._lookups.owned(keys, self._limit), _R.OWNS)
+            self._take((yield self._lookups.owned(keys, self._limit)), _R.OWNS)
 
-    async def _on_nodes(self) -> None:
+    def _on_nodes(self) -> Search:
         nodes = self._wanted[_back(_R.RUNS_ON)].values()
         names = [node.name for node in nodes if node.resource == NODE.resource]
         if names:
             self.searched.add(POD.resource)
-            self._take(await self._lookups.on_nodes(names, self._limit), _R.RUNS_ON)
+            self._take((yield self._lookups.on_nodes(names, self._limit)), _R.RUNS_ON)
 
-    async def _selected(self) -> None:
-        selecting = _selectors(self._wanted[_to(_R.SELECTS)].values())
-        if not selecting:
-            return
+    def _selected(self) -> Iterable[Search]:
+        """Pods that are selected: for each selector there is, once."""
+        selecting: dict[tuple[str, LabelSelector], list[Node]] = {}
+        for node, selector in _selectors(self._wanted[_to(_R.SELECTS)].values()):
+            selecting.setdefault((node.namespace, selector), []).append(node)
+        return [self._selected_by(nodes, selector) for (_, selector), nodes in selecting.items()]
+
+    def _selected_by(self, nodes: Sequence[Node], selector: LabelSelector) -> Search:
         self.searched.add(POD.resource)
-        asked = dict.fromkeys((node.namespace, selector) for node, selector in selecting)
-        found = await self._lookups.selected([*asked], self._limit)
+        found = yield self._lookups.selected(nodes[0].namespace, selector, self._limit)
         self._left_out[_R.SELECTS] += found.left_out
         for pod in map(node_of, found.rows):
-            for node, selector in selecting:
-                if _selects(node, selector, pod):
-                    self._add(pod, _to(_R.SELECTS), Edge(node.id, pod.id, _R.SELECTS))
+            for node in nodes:
+                self._add(pod, _to(_R.SELECTS), Edge(node.id, pod.id, _R.SELECTS))
 
     # -- what is found by a look into bodies --------------------------------------------------------------
 
-    async def _selecting(self) -> None:
+    def _selecting(self) -> Search:
         """What selects pods, in their namespaces."""
         pods = [node for node in self._wanted[_back(_R.SELECTS)].values() if node.resource == POD.resource]
         if not pods:
             return
         self.searched.update(SELECT_PODS)
         namespaces = {pod.namespace for pod in pods}
-        found = await self._lookups.naming(SELECT_PODS, namespaces, _label_needles(pods), CANDIDATES)
+        found = yield self._lookups.naming(SELECT_PODS, namespaces, _label_needles(pods), CANDIDATES)
         self._left_out[_R.SELECTS] += found.left_out
         pairs = {pair for pod in pods for pair in pod.declared.labels.items()}
-        likely = (node for node in map(node_of, found.rows) if _may_select(node, pairs))
+        likely = [node_of(row) for row in found.rows if _may_select(row, pairs)]
         for node, selector in _selectors(likely):
             for pod in pods:
                 if _selects(node, selector, pod):
                     self._add(node, _back(_R.SELECTS), Edge(node.id, pod.id, _R.SELECTS))
 
-    async def _naming(self) -> None:
+    def _naming(self) -> Search:
         """What names objects in its own namespace."""
         named: dict[str, Node] = {}
         namers: dict[Relation, set[str]] = {}
@@ -201,7 +218,7 @@ class Walk:
         needles = _name_needles(named.values())
         if needles and any(node.resource == PERSISTENT_VOLUME_CLAIM.resource for node in named.values()):
             needles.append(b'"ephemeral"')  # the pod's name and the volume's make that of the claim
-        self._take(await self._lookups.naming(resources, namespaces, needles, CANDIDATES), *namers)
+        self._take((yield self._lookups.naming(resources, namespaces, needles, CANDIDATES)), *namers)
 
     def _namers(self, node: Node, relation: Relation) -> tuple[str, ...]:
         if relation in (special := NAMED_BY.get(node.resource, {})):
@@ -211,7 +228,7 @@ class Walk:
         likely = node.id == self._root or (relation is _R.SCALES and node.resource not in never)
         return NAME_ANYTHING.get(relation, ()) if likely else ()
 
-    async def _naming_volumes(self) -> None:
+    def _naming_volumes(self) -> Search:
         """Claims that name a volume, from any namespace, and volumes that name a claim which names none."""
         claims = [
             node
@@ -226,39 +243,58 @@ class Walk:
         if resources:
             self.searched.update(resources)
             needles = _name_needles([*claims, *volumes])
-            self._take(await self._lookups.naming(resources, [ANY], needles, CANDIDATES), _R.BINDS)
+            self._take((yield self._lookups.naming(resources, [ANY], needles, CANDIDATES)), _R.BINDS)
 
     # -- Events -------------------------------------------------------------------------------------------
 
     async def _events(self) -> None:
-        """At the end, in one statement for all objects but the root, whose own come first."""
-        self._wanted = {_back(_R.CONCERNS): self._with_events}
+        """At the end, in one statement; the root's own come first."""
+        self._wanted = {_back(_R.CONCERNS): dict(self._with_events)}
         root = self._with_events.pop(self._root, None)
-        if root is not None:
-            self._wanted = {_back(_R.CONCERNS): {root.id: root, **self._with_events}}
-            found = await self._lookups.events_of(root.kind, _event_namespaces(root), root.name, self._limit)
-            self._take(found, _R.CONCERNS)
         about = [
             (node.kind, namespace, node.name)
             for node in self._with_events.values()
             for namespace in _event_namespaces(node)
         ]
-        if about:
-            self._take(await self._lookups.events_of_each(about, self._limit), _R.CONCERNS)
+        await self._together(*([self._events_of(root)] if root else []), self._events_of_each(about))
+        if self._more_events:
+            self._left_out[_R.CONCERNS] += await self._lookups.more_events(about, self._more_events)
         self.searched.add(EVENT.resource)
+
+    def _events_of(self, root: Node) -> Search:
+        namespaces = _event_namespaces(root)
+        self._take(
+            (yield self._lookups.events_of(root.kind, namespaces, root.name, self._limit)), _R.CONCERNS
+        )
+
+    def _events_of_each(self, about: Sequence[tuple[str, str, str]]) -> Search:
+        if about:
+            events = self._take((yield self._lookups.events_of_each(about, self._limit)), _R.CONCERNS)
+            of_each = Counter(
+                (link.reference.kind, link.reference.namespace, link.reference.name)
+                for event in events
+                for link in event.declared.links
+            )
+            unread = sum(not event.declared.links for event in events)
+            if len(events) == self._limit or max(of_each.values(), default=0) + unread >= EVENTS_OF_EACH:
+                self._more_events = len(events)
 
     # -- inside -------------------------------------------------------------------------------------------
 
-    def _take(self, found: Found, *relations: Relation) -> None:
+    def _take(self, found: Found, *relations: Relation) -> list[Node]:
         """Relate what was found to those of this step's objects that it names in one of these relations."""
         for relation in relations:
             self._left_out[relation] += found.left_out
-        for other in map(node_of, found.rows):
+        others = [*map(node_of, found.rows)]
+        for other in others:
             for link in other.declared.links:
+                if link.relation not in relations:
+                    continue
                 wanted = self._wanted.get(Move(link.relation, not link.outward), {})
                 node = wanted.get(object_id(*self._catalogue.place(link.reference)))
-                if node is not None and link.relation in relations:
+                if node is not None:
                     self._relate(other, link, node, reached=other)
+        return others
 
     def _relate(self, node: Node, link: Link, other: Node, *, reached: Node) -> None:
         """Add the edge of a link that `node` declares; `reached` is the one that was not there before."""
@@ -306,12 +342,31 @@ def _selectors(nodes: Iterable[Node]) -> list[tuple[Node, LabelSelector]]:
     return found
 
 
-def _may_select(node: Node, pairs: set[tuple[str, str]]) -> bool:
-    """Whether all labels that its selector names are among these; parsing it would take ten times as long."""
-    labels = (node.declared.selector or {}).get("matchLabels")
+class _Spec(msgspec.Struct):
+    selector: dict[str, Any]
+
+
+class _Selecting(msgspec.Struct):
+    spec: _Spec
+
+
+_SELECTING = msgspec.json.Decoder(_Selecting)
+
+
+def _may_select(row: Stored, pairs: set[tuple[str, str]]) -> bool:
+    """Whether all labels that its selector names are among these: most of those that have one of them in
+    common have not, and all that there is to be read takes ten times as long."""
+    try:
+        selector = _SELECTING.decode(row.body).spec.selector
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return True
+    labels = selector if row.resource == SERVICE.resource else selector.get("matchLabels")
     if not isinstance(labels, dict):
         return True
-    return all((key, value) in pairs for key, value in labels.items() if isinstance(value, str))
+    try:
+        return labels.items() <= pairs
+    except TypeError:  # a value that is no text
+        return True
 
 
 def _selects(node: Node, selector: LabelSelector, pod: Node) -> bool:
@@ -332,7 +387,7 @@ def _label_needles(pods: Sequence[Node]) -> list[bytes]:
 def _name_needles(nodes: Iterable[Node]) -> list[bytes]:
     """What is in every body that names one of the nodes. None where that would be too many."""
     names = {node.name for node in nodes}
-    return [_quoted(name) for name in sorted(names)] if len(names) <= NEEDLES else []
+    return [_quoted(name) for name in sorted(names)] if len(names) < NEEDLES else []
 
 
 def _quoted(text: str) -> bytes:
