@@ -115,9 +115,9 @@ INVALID_PARAMETER = Kind(
     "invalid-parameter",
     HTTPStatus.BAD_REQUEST,
     "Invalid parameter",
-    "limit: Expected `int` <= 10000",
+    "limit: is not from 1 to 10000",
     "correct it; /schema/openapi.json describes the parameters of each path",
-    (InvalidParameter(parameter="limit", message="Expected `int` <= 10000"),),
+    (InvalidParameter(parameter="limit", message="is not from 1 to 10000"),),
 )
 INVALID_REQUEST = Kind(
     "invalid-request",
@@ -360,8 +360,12 @@ def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -
         return InvalidParameter(parameter=key, message=message)
     if message.startswith("Invalid enum value") and issubclass(declared.annotation, Enum):
         message = f"is not one of {', '.join(member.value for member in declared.annotation)}"
-    name = declared.kwarg_definition.name if isinstance(declared.kwarg_definition, ParameterKwarg) else None
-    return InvalidParameter(parameter=name or key, message=message)
+    wanted = declared.kwarg_definition
+    if not isinstance(wanted, ParameterKwarg):
+        return InvalidParameter(parameter=key, message=message)
+    if message.startswith("Expected `int` ") and wanted.ge is not None and wanted.le is not None:
+        message = f"is not from {wanted.ge:g} to {wanted.le:g}"
+    return InvalidParameter(parameter=wanted.name or key, message=message)
 
 
 def _on_bad_continue(request: Request[Any, Any, Any], error: BadContinue) -> Response[bytes]:

@@ -20,18 +20,20 @@ PAGE = 1000
 """Rows asked for at once."""
 
 _EXIT_CODES = {400: 2, 401: 4, 403: 4, 404: 3, 408: 124, 504: 124}
+_TIMED_OUT = frozenset(f"urn:atlhyper:problem:{name}" for name in ("query-timeout", "too-slow"))
+"""Problems that are time-outs, whatever their status."""
 
 
 class Client:
     """`with Client(resolve()) as client: …`. Every method raises UserError."""
 
-    def __init__(self, context: Context, timeout: float = TIMEOUT) -> None:
+    def __init__(self, context: Context, timeout: float | None = None) -> None:
         import httpx  # 0.1 s that `--help` does not pay
 
         headers = {"Authorization": f"Bearer {context.token}"} if context.token else {}
         self._url = context.url.rstrip("/")
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout)
-        self._timeout = timeout
+        self._timeout = TIMEOUT if timeout is None else timeout
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=self._timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -93,10 +95,11 @@ class Client:
                 "set ATLHYPER_URL to its address",
             )
         if response.is_error:
+            timed_out = body.get("type") in _TIMED_OUT
             raise UserError(
                 body.get("detail") or f"the API answered with status {response.status_code}",
                 body.get("next", ""),
-                _EXIT_CODES.get(response.status_code, 1),
+                124 if timed_out else _EXIT_CODES.get(response.status_code, 1),
             )
         return body
 

@@ -14,6 +14,7 @@ from services.cli.notes import note
 from services.cli.options import Selection
 from services.cli.render import Display
 from services.cli.resources import Query, queries
+from services.runtime.terminal import printable
 
 _MOST = 100
 """Objects described at once."""
@@ -26,6 +27,8 @@ _NAMED = frozenset(
     }
 )
 """Maps whose keys are names that somebody gave, no fields; a `selector` of fields has maps or lists in it."""
+_SIZES = ("data", "binaryData")
+"""Of a ConfigMap: a projection has the size of each value in its place."""
 _WORDS = {"ip": "IP", "Ip": "IP", "os": "OS", "cpu": "CPU", "qos": "QoS", "api": "API", "Api": "API"}
 _FIXED = frozenset({"cluster", "kind", "name", "namespace", "uid", "node", "owner", "created_at", "object"})
 
@@ -97,6 +100,8 @@ class Description:
         yield from _mapping("Annotations", meta.get("annotations") or {})
         shown = {key: value for key, value in row.items() if key not in _FIXED | {"updated_at", "as_of"}}
         yield from _fields({_title(key): value for key, value in shown.items()})
+        if row["kind"] == "ConfigMap":
+            body |= {key: _sizes(body[key]) for key in _SIZES if key in body}
         for key, value in body.items():
             if key in _HIDDEN:
                 continue
@@ -157,12 +162,12 @@ def _event_lines(events: list[dict[str, Any]]) -> Iterator[str]:
 def _fields(fields: dict[str, Any]) -> Iterator[str]:
     for name, value in fields.items():
         if value not in (None, ""):
-            yield f"{name + ':':<16} {render.printable(render.text(value))}"
+            yield f"{name + ':':<16} {printable(render.text(value))}"
 
 
 def _mapping(name: str, values: Mapping[str, str]) -> Iterator[str]:
     for number, key in enumerate(sorted(values)):
-        yield f"{name + ':' if not number else '':<16} {render.printable(f'{key}={values[key]}')}"
+        yield f"{name + ':' if not number else '':<16} {printable(f'{key}={values[key]}')}"
     if not values:
         yield f"{name + ':':<16} <none>"
 
@@ -172,12 +177,12 @@ def _tree(value: Any, depth: int, *, named: bool = False) -> Iterator[str]:
     indent = "  " * depth
     if isinstance(value, Mapping):
         for key, item in value.items():
-            title = render.printable(key) if named else _title(key)
+            title = printable(key) if named else _title(key)
             if isinstance(item, Mapping | list) and item:
                 yield f"{indent}{title}:"
                 yield from _tree(item, depth + 1, named=_is_named(key, item))
             elif item not in (None, "", [], {}):
-                yield f"{indent}{title}: {render.printable(render.text(item))}"
+                yield f"{indent}{title}: {printable(render.text(item))}"
     elif isinstance(value, list):
         for item in value:
             if isinstance(item, Mapping):
@@ -185,9 +190,13 @@ def _tree(value: Any, depth: int, *, named: bool = False) -> Iterator[str]:
                 yield f"{indent}- {first.strip()}"
                 yield from rest
             else:
-                yield f"{indent}- {render.printable(render.text(item))}"
+                yield f"{indent}- {printable(render.text(item))}"
     else:
-        yield f"{indent}{render.printable(render.text(value))}"
+        yield f"{indent}{printable(render.text(value))}"
+
+
+def _sizes(values: Mapping[str, int] | None) -> dict[str, str]:
+    return {name: f"{size} bytes" for name, size in (values or {}).items()}
 
 
 def _is_named(key: str, value: Any) -> bool:

@@ -14,6 +14,7 @@ from services.cli.options import Selection
 from services.cli.render import Display, Output
 from services.cli.resources import Query
 from services.runtime.errors import UserError
+from services.runtime.terminal import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Listing:
                 namespaces = {self.where.namespace for query in self.queries if query.namespaced}
                 namespace = next(iter(namespaces), None)
                 where = f" in {namespace} namespace" if namespace else ""
-                click.echo(render.printable(f"No resources found{where}."), err=True)
+                click.echo(printable(f"No resources found{where}."), err=True)
                 if namespace:
                     note("-A looks in all namespaces")
             case Output.NAME:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from services.runtime.terminal import printable
+
 
 class Output(StrEnum):
     """The values of `-o`."""
@@ -123,11 +125,6 @@ def cells(values: Iterable[str]) -> list[str]:
 
 def _cell(value: str) -> str:
     return printable(value) or "<none>"
-
-
-def printable(value: str) -> str:
-    """One line of text: what a cluster holds must not reach the terminal as an escape sequence."""
-    return "".join(c if c.isprintable() else " " if c in "\r\n\t" else f"\\x{ord(c):02x}" for c in value)
 
 
 def text(value: object) -> str:

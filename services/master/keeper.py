@@ -36,7 +36,7 @@ _LAST_WORDS = 2.0
 """Seconds at most for giving everything back on the way out."""
 _ENDING = 5.0
 """Seconds at most for work to end on the way out; a transaction in hand is finished in far less."""
-_SILENT = "leases cannot be renewed: the database does not answer"
+_SILENT = "the database does not answer"
 
 
 Turn = tuple[Situation, frozenset[Holding]]
@@ -146,7 +146,7 @@ class Keeper:
                     pause = await self._turn() if await self._appear() else _LOOK
                 except (DatabaseUnavailable, TimeoutError) as error:
                     pause = self._leases.ttl * _MARGIN
-                    trouble = f"leases cannot be renewed: {error}" if str(error) else _SILENT
+                    trouble = self._cannot_renew(error)
                     if trouble != self._trouble:
                         _log.warning(trouble)
                 self._trouble = trouble
@@ -226,9 +226,13 @@ class Keeper:
         if self._work and time.monotonic() - self._renewed > self._leases.ttl * (1 - _MARGIN):
             _log.warning("leases could not be renewed in time", leases=len(self._work))
             metrics.LEASES_LOST.inc(len(self._work))
-            self._trouble = _SILENT  # the turn in hand may take as long again to end
+            self._trouble = self._cannot_renew()  # the turn in hand may take as long again to end
             for holding in list(self._work):
                 self._stop(holding, give_back=False)
+
+    def _cannot_renew(self, error: Exception | None = None) -> str:
+        """Others of this process may have been told why, while our turn waits behind them."""
+        return f"leases cannot be renewed: {str(error or '') or self._leases.trouble or _SILENT}"
 
     def _tell(self) -> None:
         metrics.LEASES_HELD.set(len(self._work))

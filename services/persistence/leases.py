@@ -109,6 +109,11 @@ class Leases:
         self.ttl = ttl
         self._db = db
 
+    @property
+    def trouble(self) -> str:
+        """Why this process could not write to the database last; empty when it could."""
+        return self._db.trouble
+
     async def declare(self, names: Iterable[str], *, alone: bool = False) -> None:
         """Make sure that these leases are there to be taken; all of them at once, for one who is known to be
         alone. Raises DatabaseUnavailable.

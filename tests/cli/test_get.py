@@ -1,6 +1,7 @@
 """`atlhyper get` and `atlhyper agents` against a real API: what stands where, and the exit codes."""
 
 import json
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,8 @@ from schemas.ids import kubernetes
 from schemas.kubernetes.pod import Pod
 from services.cli import render
 from services.cli.resources import plural
+from services.persistence import queries
+from services.persistence.database.errors import QueryTimeout
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.cli.conftest import Run, words
 
@@ -177,6 +180,31 @@ async def test_an_api_that_is_not_there(atlhyper: Run, monkeypatch: pytest.Monke
         assert result.stderr.startswith("error: no API answers at http://127.0.0.1:1")
         assert "atlhyper up" in result.stderr
         assert len(result.stderr.splitlines()) == 2
+
+
+async def test_an_api_that_says_nothing(atlhyper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 124, as of `timeout`; it is there, so nobody is told to start one."""
+    monkeypatch.setattr("services.cli.client.TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("ATLHYPER_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        result = await atlhyper("get", "pods")
+    assert result.exit_code == 124
+    assert "did not answer within 0.2s" in result.stderr
+    assert "atlhyper up" not in result.stderr
+
+
+@pytest.mark.usefixtures("two_clusters")
+async def test_a_query_that_takes_too_long(atlhyper: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 124, with the API's own next step."""
+
+    async def slow(*_: object, **__: object) -> None:
+        raise QueryTimeout("the database had no answer after 10s")
+
+    monkeypatch.setattr(queries, "list_resources", slow)
+    result = await atlhyper("get", "pods")
+    assert result.exit_code == 124
+    assert "after 10s" in result.stderr
+    assert "narrow it" in result.stderr
 
 
 async def test_an_old_or_incomplete_answer_says_so(fleet: Fleet, atlhyper: Run) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from schemas.kubernetes.base import LabelSelector, OwnerReference
+from schemas.kubernetes.base import KubeObject, LabelSelector, OwnerReference
+from schemas.kubernetes.config import ConfigMap
 from schemas.kubernetes.network import Service, ServiceSpec
 from schemas.kubernetes.pod import ContainerStatus, Pod, PodSpec, PodStatus
 from schemas.kubernetes.workload import Deployment, DeploymentSpec, ReplicaSet
@@ -138,18 +139,23 @@ async def test_described_names_and_order(fleet: Fleet, atlhyper: Run) -> None:
     """Names that somebody gave stay as they are; Events are in the order of time, and name their object."""
     labels = LabelSelector(match_labels={"app": "web"})
     made = Deployment(metadata=meta("web", "default"), spec=DeploymentSpec(selector=labels, replicas=1))
-    service = Service(metadata=meta("web", "default"), spec=ServiceSpec(selector={"app": "web"}))
+    service = Service(
+        metadata=meta("web", "default"), spec=ServiceSpec(selector={"app": "web"}, cluster_ip="10.0.0.1")
+    )
     owned = Pod(metadata=meta("web-0", "shop"))
     owned.metadata.owner_references = [OwnerReference(kind="ReplicaSet", name="web-1", controller=True)]
     replicas = ReplicaSet(metadata=meta("web-1", "shop"))
-    objects = {"deployments": [made], "services": [service], "replicasets": [replicas], "pods": [owned]}
-    await fleet.state("eu", objects)
+    settings = ConfigMap(metadata=meta("web", "default"), data={"currency": "EUR"})
+    kinds = ("deployments", "services", "replicasets", "pods", "configmaps")
+    made_of: list[KubeObject] = [made, service, replicas, owned, settings]
+    await fleet.state("eu", {kind: [each] for kind, each in zip(kinds, made_of, strict=True)})
+    assert "\n  currency: 3 bytes\n" in (await atlhyper("describe", "cm", "web")).stdout
     told = (await atlhyper("describe", "deployment", "web")).stdout
     assert "  Selector:\n    Match Labels:\n      app: web\n" in told
     told = (await atlhyper("describe", "service", "web")).stdout
     assert "  Selector:\n    app: web\n" in told
     assert "\nStatus:" not in told
-    assert "\nCluster IP:" in told
+    assert "\nCluster IP:      10.0.0.1\n" in told
     await fleet.event("eu", "e1", minutes_ago=0.5 / 60, reason="Later")
     await fleet.event("eu", "e2", minutes_ago=1 / 60, reason="Earlier")
     told = (await atlhyper("describe", "pod", "web-0", "-n", "shop")).stdout

@@ -1,6 +1,7 @@
 """A database that is away, locked or full under a working master: told within ten seconds, nothing lost, and
 it goes on by itself."""
 
+import asyncio
 import resource
 import sqlite3
 import sys
@@ -111,13 +112,17 @@ async def test_sqlite_that_another_process_holds(
     agent: BusAgent,
     database_url: str,
 ) -> None:
-    """For longer than SQLite waits by itself."""
+    """For longer than SQLite waits by itself, and than leases last: the cause is told for as long."""
     await agent.send(agent.source.begin("e1"), agent.source.synced())
     await well(master)
     other = sqlite3.connect(database_url.partition(":///")[2], isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     await say(agent, 1, 10)
     await told(master, "another process holds it")
+    told_since = time.monotonic()
+    while time.monotonic() - told_since < 8:
+        assert "another process holds it" in str(await master.trouble())
+        await asyncio.sleep(0.5)
     other.execute("ROLLBACK")
     other.close()
     await arrived(fleet, agent, 10)

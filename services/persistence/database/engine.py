@@ -49,6 +49,8 @@ class Database:
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self._limits = limits or Limits()
         self._query_timeout = query_timeout
+        self.trouble = ""
+        """Why the last transaction that was to write could not, for those who still wait for theirs."""
         self._write_lock = asyncio.Lock() if self.is_sqlite else nullcontext()
         if self.is_sqlite:
             self._writer = self._sqlite("BEGIN IMMEDIATE", "NORMAL", connections=1)
@@ -91,10 +93,15 @@ class Database:
         Raises DatabaseUnavailable when the database is locked, full, unwritable or away.
         """
         engine = self._urgent_writer if urgent else self._durable_writer if durable else self._writer
-        with explained(self.name):
-            async with self._write_lock, _session(engine) as session, session.begin():
-                await session.connection()  # begins now: what follows may rest on what it reads
-                yield session
+        try:
+            with explained(self.name):
+                async with self._write_lock, _session(engine) as session, session.begin():
+                    await session.connection()  # begins now: what follows may rest on what it reads
+                    self.trouble = ""
+                    yield session
+        except DatabaseUnavailable as error:
+            self.trouble = str(error)
+            raise
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:

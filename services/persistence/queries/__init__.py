@@ -8,7 +8,7 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 - `list_resources(session, ResourceFilter, *, sort, limit, continue_, full) -> Page`
 - `get_resource(session, target, resource, namespace, name) -> StoredObject | None`
 - `count_objects(session, ResourceFilter, by, *, limit) -> Counts`, by what of GROUPS is in `by`
-- `standings(session, resource, targets) -> list[Standing]`: whether the rows of a resource are all there is
+- `standings(session, resource, targets) -> list[Standing]`: whether the rows of one or all are whole
 - `list_agents(session, kind, *, limit, continue_) -> AgentPage`
 - `get_agent(session, target) -> AgentStatus | None`
 - `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
