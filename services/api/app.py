@@ -9,9 +9,6 @@ from litestar.types import ASGIApp
 
 from schemas import topology
 from schemas.subjects import ALL_NUDGES
-from services.api import document, problems
-from services.api.access import Access
-from services.api.compression import Compression
 from services.api.consumers.dead_letters import DeadLetterKeeper
 from services.api.controllers.agents import AgentController
 from services.api.controllers.dead_letters import DeadLetterController
@@ -22,10 +19,13 @@ from services.api.controllers.related import RelatedController
 from services.api.controllers.resources import ResourceController
 from services.api.controllers.snapshot import SnapshotController
 from services.api.controllers.watch import WatchController
-from services.api.cors import Cors
-from services.api.guards import check_request
-from services.api.limits import DEFAULTS, Limiter, Limits, Seats
-from services.api.server import bind, serve
+from services.api.http import document, problems
+from services.api.http.access import Access
+from services.api.http.compression import Compression
+from services.api.http.cors import Cors
+from services.api.http.guards import check_request
+from services.api.http.limits import DEFAULTS, Limiter, Limits, Seats
+from services.api.http.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
 from services.persistence.database.engine import Database

@@ -8,8 +8,8 @@ from typing import Protocol
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState
-from services.api import problems
 from services.api.fleet_models import ClusterCollection
+from services.api.http import problems
 from services.api.models import CollectionStatus
 from services.persistence import queries
 from services.persistence.database.engine import Session

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, QueryParameter
 
 from schemas.errors import ContractError
 from schemas.ids import AgentKind, Target
-from services.api import problems
+from services.api.http import problems
 from services.api.models import View
 
 DEFAULT_LIMIT = 500

@@ -7,7 +7,8 @@ from datetime import datetime
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
 from schemas.selectors import FieldSelector, SelectorError, parse_field_selector, parse_label_selector
-from services.api import parameters, problems
+from services.api import parameters
+from services.api.http import problems
 from services.api.models import View
 from services.persistence import queries
 from services.persistence.database.engine import Session

@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 from services.runtime.settings import BusSettings, Duration, StoreSettings
 
 if TYPE_CHECKING:
-    from services.api.limits import Limits
+    from services.api.http.limits import Limits
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
 
@@ -73,7 +73,7 @@ class ApiSettings(BusSettings, StoreSettings):
     @property
     def limits(self) -> "Limits":
         """What one request may be and take."""
-        from services.api.limits import Limits  # the web framework, which `--help` does not wait for
+        from services.api.http.limits import Limits  # the web framework, which `--help` does not wait for
 
         return Limits(
             body=self.max_body,

@@ -14,11 +14,11 @@ from msgspec.json import encode
 from schemas.ids import Target
 from schemas.kubernetes import KINDS
 from schemas.snapshot import ClusterSummary
-from services.api import etags, problems
-from services.api.limits import NoSeat, Seats
+from services.api.http import etags, problems
+from services.api.http.limits import NoSeat, Seats
+from services.api.http.streaming import is_head, while_there
 from services.api.lookup import collection_status, find_agent
 from services.api.models import AsOf, CollectionStatus, Position
-from services.api.streaming import is_head, while_there
 from services.api.watch.position import Position as At
 from services.persistence import queries
 from services.persistence.database.engine import Database, Session

@@ -19,7 +19,7 @@ from schemas.kubernetes.base import KubeObject, ObjectMeta
 from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
 from schemas.presence import Collection, Health, Heartbeat
 from services.api.app import create_app
-from services.api.server import bind, serve
+from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 
 from services.api.app import create_app
-from services.api.limits import DEFAULTS, Limits
-from services.api.server import bind, serve
+from services.api.http.limits import DEFAULTS, Limits
+from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence.database.engine import Database
 from services.runtime.health import Health

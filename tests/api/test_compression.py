@@ -10,8 +10,8 @@ import pytest
 from litestar.types import Message, Receive, Scope, Send
 
 from schemas.kubernetes.pod import Pod
-from services.api import compression
-from services.api.compression import Compression
+from services.api.http import compression
+from services.api.http.compression import Compression
 from tests.api.fixtures import Fleet, meta
 
 _PODS = "/api/v1/clusters/prod-eu/pods"

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from schemas.ids import kubernetes
-from services.api import etags
+from services.api.http import etags
 from services.persistence import retention
 from services.persistence.database.engine import Database
 from services.persistence.retention import Keep

@@ -12,7 +12,7 @@ from schemas.kubernetes.base import OwnerReference
 from schemas.kubernetes.pod import Pod, PodSpec, PodStatus
 from schemas.kubernetes.workload import ReplicaSet
 from services.api.app import create_app, openapi_file
-from services.api.document import FILE
+from services.api.http.document import FILE
 from services.api.parameters import MAX_CLUSTERS
 from services.api.watch.hub import Hub
 from services.persistence import queries

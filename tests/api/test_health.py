@@ -106,7 +106,7 @@ async def test_one_access_line_without_the_query(
     with caplog.at_level(logging.INFO):
         await api.get("/api/v1/events?q=hunter2", headers={"Authorization": "Bearer hunter2"})
         await api.get("/nothing%0Ahere?token=hunter2")
-    lines = [record.msg for record in caplog.records if record.name == "services.api.access"]
+    lines = [record.msg for record in caplog.records if record.name == "services.api.http.access"]
     assert [(line["method"], line["path"], line["status"]) for line in lines] == [  # type: ignore[index]
         ("GET", "/api/v1/events", 200),
         ("GET", "/nothing%0Ahere", 404),

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from schemas.kubernetes.pod import Pod
-from services.api import protocol
-from services.api.limits import Limits
+from services.api.http import protocol
+from services.api.http.limits import Limits
 from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet, meta
 from tests.api.raw import Served, listening

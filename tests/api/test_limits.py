@@ -9,7 +9,7 @@ import pytest
 
 from schemas.kubernetes.base import ObjectMeta
 from schemas.kubernetes.pod import Pod
-from services.api.limits import Limits
+from services.api.http.limits import Limits
 from services.api.settings import ApiSettings
 from services.persistence import queries
 from services.runtime.settings import load

@@ -10,9 +10,9 @@ import schemathesis
 from jsonschema import Draft202012Validator
 
 from schemas.kubernetes.pod import Pod
-from services.api import problems
 from services.api.app import openapi_file
-from services.api.document import FILE as OPENAPI_FILE
+from services.api.http import problems
+from services.api.http.document import FILE as OPENAPI_FILE
 from tests.api.fixtures import Fleet, meta
 from tests.api.watch.changing import Cluster, forget_tombstones
 from tests.api.watch.following import follow, replica

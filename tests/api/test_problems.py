@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from schemas.kubernetes.pod import Pod
-from services.api import problems
 from services.api.app import create_app
+from services.api.http import problems
 from services.api.watch.hub import Hub
 from services.persistence import queries
 from services.persistence.database.engine import Database
@@ -214,7 +214,7 @@ async def test_an_unforeseen_error_keeps_its_words_to_the_log(
         answer = await api.get("/api/v1/clusters")
     body = assert_problem(answer, 500, "internal-error")
     assert "a detail of ours" not in answer.text
-    [record] = [record for record in caplog.records if record.name == "services.api.problems"]
+    [record] = [record for record in caplog.records if record.name == "services.api.http.problems"]
     assert isinstance(record.msg, dict)
     assert record.msg["reference"] in str(body["detail"])
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.api.app import create_app, run
-from services.api.server import bind, serve
+from services.api.http.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
 from services.runtime.errors import UserError

@@ -19,7 +19,7 @@ from schemas.kubernetes import KINDS
 from schemas.kubernetes.node import Node
 from schemas.kubernetes.pod import Pod
 from schemas.kubernetes.snapshot import ClusterSnapshot
-from services.api.limits import Limits
+from services.api.http.limits import Limits
 from services.persistence import queries
 from services.persistence.database.engine import Database
 from services.persistence.database.postgresql import Limits as PostgresqlLimits

@@ -22,7 +22,7 @@ def atlhyper(
     served: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Run:
     """Runs a command line against `served`, in a thread: the API is in this one, and logs nothing."""
-    caplog.set_level(logging.WARNING, logger="services.api.access")
+    caplog.set_level(logging.WARNING, logger="services.api.http.access")
     monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
 
     async def run(*arguments: str, color: bool = False) -> Result:

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 
-from services.api import problems
+from services.api.http import problems
 from services.cli.checks import CHECKS
 from services.cli.findings import Finding
 from tests.api.fixtures import Bus

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.kubernetes.base import ObjectMeta
 from schemas.kubernetes.pod import Pod, PodStatus
-from services.api.server import bind, serve
+from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from tests.api.fixtures import Fleet, meta
 from tests.cli.command import ATLHYPER, environment

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.presence import CollectionState
-from services.api import problems
+from services.api.http import problems
 from services.cli import checks
 from services.cli.main import cli
 from services.persistence.presence.liveness import AgentState

@@ -38,7 +38,7 @@ VIOLATIONS = {
     "nats-py has one home": ("services/agent/gateway/bus.py", "nats"),
     "kubernetes-asyncio has one home": ("services/cli/main.py", "kubernetes_asyncio"),
     "Litestar has one home": ("services/runtime/health.py", "litestar"),
-    "SQL has one home": ("services/api/guards.py", "sqlalchemy"),
+    "SQL has one home": ("services/api/http/guards.py", "sqlalchemy"),
     "cloudevents has one home": ("schemas/envelope.py", "cloudevents"),
 }
 

@@ -6,8 +6,9 @@ from msgspec import structs
 
 from schemas.ids import AgentKind
 from schemas.snapshot import ClusterSummary
-from services.api import examples, parameters, problems
+from services.api import examples, parameters
 from services.api.examples import answer
+from services.api.http import problems
 from services.api.lookup import collection_status, find_agent
 from services.api.models import Agent, AgentHealth, AgentList, Clock, OneAgent, Rival
 from services.persistence import queries

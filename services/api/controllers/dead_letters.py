@@ -7,8 +7,9 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter
 
-from services.api import examples, parameters, problems
+from services.api import examples, parameters
 from services.api.examples import answer
+from services.api.http import problems
 from services.api.models import DeadLetter, DeadLetterList, WholeDeadLetter, as_stored
 from services.persistence import queries
 from services.persistence.database.engine import Database

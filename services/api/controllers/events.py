@@ -8,10 +8,11 @@ from litestar.params import PathParameter
 
 from schemas.ids import AgentKind
 from schemas.kubernetes.event import EVENT
-from services.api import etags, examples, parameters, problems
+from services.api import examples, parameters
 from services.api.controllers.fleet import fleet_list
 from services.api.examples import answer
 from services.api.fleet_models import EventList
+from services.api.http import etags, problems
 from services.api.lookup import find_agent
 from services.api.models import StoredEvent, View, as_stored, extended
 from services.api.selection import Asked

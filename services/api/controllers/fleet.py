@@ -8,9 +8,10 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from schemas.kubernetes.event import EVENT
-from services.api import etags, examples, parameters, problems
+from services.api import examples, parameters
 from services.api.examples import answer
 from services.api.fleet_models import FleetList, Group, Summary
+from services.api.http import etags, problems
 from services.api.lookup import find_fleet
 from services.api.models import Row, View, as_list
 from services.api.selection import Asked, List, object_filter

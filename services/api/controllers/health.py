@@ -7,9 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.api import problems
 from services.api.examples import text
-from services.api.problems import ProblemError
+from services.api.http import problems
+from services.api.http.problems import ProblemError
 from services.runtime.health import Health
 
 _METRICS = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")

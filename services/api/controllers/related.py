@@ -10,9 +10,10 @@ from schemas.ids import AgentKind, Target
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.event import EVENT
 from schemas.presence import CollectionState
-from services.api import etags, parameters, problems
+from services.api import parameters
 from services.api.controllers.resources import CLUSTER_SCOPED
 from services.api.examples import answer
+from services.api.http import etags, problems
 from services.api.lookup import find_agent, find_collection
 from services.api.models import CollectionStatus, Row, as_stored
 from services.api.related import EXAMPLE, Edge, Related, RelatedObject

@@ -8,8 +8,9 @@ from msgspec import Raw
 
 from schemas.ids import AgentKind
 from schemas.kubernetes.event import EVENT
-from services.api import etags, examples, parameters, problems
+from services.api import examples, parameters
 from services.api.examples import answer
+from services.api.http import etags, problems
 from services.api.lookup import find_standing
 from services.api.models import ResourceList, Row, StoredObject, View, as_list, as_stored, extended
 from services.api.selection import Asked, List

@@ -7,9 +7,10 @@ from litestar.di import NamedDependency
 from litestar.types import ASGIApp
 
 from schemas.ids import AgentKind
-from services.api import etags, examples, parameters, problems
+from services.api import examples, parameters
 from services.api.examples import answer
-from services.api.limits import Seats
+from services.api.http import etags, problems
+from services.api.http.limits import Seats
 from services.api.snapshot import Snapshot, SnapshotStream
 from services.persistence.database.engine import Database
 

@@ -9,7 +9,8 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.types import ASGIApp
 
 from schemas.ids import AgentKind
-from services.api import examples, parameters, problems
+from services.api import examples, parameters
+from services.api.http import problems
 from services.api.models import View
 from services.api.watch.hub import Hub
 from services.api.watch.models import WatchMessage

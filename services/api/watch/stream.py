@@ -5,8 +5,8 @@ from contextlib import aclosing
 
 from litestar.types import Receive, Scope, Send
 
-from services.api import problems
-from services.api.streaming import is_head, while_there
+from services.api.http import problems
+from services.api.http.streaming import is_head, while_there
 from services.api.watch import metrics
 from services.api.watch.hub import Hub, TooManyReaders
 from services.api.watch.reader import Reader, Wish

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.api import problems
+from services.api.http import problems
 from services.cli.reference.text import one_line, page, table
 
 _INTRO = """\

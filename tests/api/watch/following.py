@@ -11,7 +11,7 @@ import httpx
 import sqlalchemy as sa
 
 from services.api.app import create_app
-from services.api.server import bind, serve
+from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence import tables
 from services.persistence.database.engine import Database

@@ -6,8 +6,8 @@ import sys
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.api import problems
-from services.api.problems import ProblemError
+from services.api.http import problems
+from services.api.http.problems import ProblemError
 
 HEAD_TIMEOUT = 10.0
 """Seconds from the first byte of a request's head to its last; a new connection has as long to begin."""

@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from services.api import problems
-from services.api.problems import Kind, ProblemError
+from services.api.http import problems
+from services.api.http.problems import Kind, ProblemError
 
 _PIECE = 256 * 1024
 """Bytes that the connection is given at once."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 from litestar.types import ASGIApp
 
-from services.api.limits import DEFAULTS, Limits
-from services.api.protocol import Protocol
+from services.api.http.limits import DEFAULTS, Limits
+from services.api.http.protocol import Protocol
 from services.runtime.errors import UserError
 from services.runtime.listen import Listen
 

@@ -10,7 +10,8 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import License, Server, Tag
 from litestar.types import Method
 
-from services.api import examples, problems
+from services.api import examples
+from services.api.http import problems
 from services.runtime.version import VERSION
 
 FILE = "docs/reference/openapi.json"
