@@ -15,6 +15,7 @@ from services.api.controllers.dead_letters import DeadLetterController
 from services.api.controllers.events import EventController
 from services.api.controllers.fleet import FleetController
 from services.api.controllers.health import HealthController
+from services.api.controllers.index import IndexController
 from services.api.controllers.related import RelatedController
 from services.api.controllers.resources import ResourceController
 from services.api.controllers.snapshot import SnapshotController
@@ -108,7 +109,7 @@ def _litestar(
         ],
     )
     return Litestar(
-        route_handlers=[api, HealthController],
+        route_handlers=[api, HealthController, IndexController],
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "health": Provide(lambda: health, sync_to_thread=False),

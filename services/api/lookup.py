@@ -133,7 +133,7 @@ async def find_fleet(
     if resource is not None and resource not in KINDS and all(one.collection is None for one in found):
         raise problems.ProblemError(
             problems.UNKNOWN_RESOURCE,
-            f"{resource!r} is a resource of no agent asked about",
+            f"none of the clusters asked about has a resource {resource!r}",
             f"known resources: {', '.join(sorted(KINDS))}; /api/v1/clusters shows what each has besides",
         )
     concerned = [one for one in found if one.target.kind is AgentKind.KUBERNETES or one.collection]

@@ -113,3 +113,13 @@ async def test_one_access_line_without_the_query(
     ]
     assert all(line["seconds"] > 0 for line in lines)  # type: ignore[index]
     assert "hunter2" not in caplog.text
+
+
+async def test_an_address_leads_on(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """What `up` prints can be opened: each path of the index is answered."""
+    await fleet.beats()
+    epoch = await fleet.state("eu", {"pods": []})
+    await fleet.heartbeat("eu", {"pods": ("synced", "")}, epoch=epoch)
+    index = (await api.get("/")).json()
+    for path in index["paths"].keys() - {"/api/v1/watch"}:
+        assert (await api.get(path)).status_code == 200, path

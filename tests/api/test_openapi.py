@@ -32,6 +32,7 @@ async def test_what_is_served_is_what_is_generated(api: httpx.AsyncClient) -> No
 def test_the_paths_are_the_promised_ones() -> None:
     """Every path of this version, and no other."""
     assert PATHS == [
+        "/",
         "/api/v1/agents",
         "/api/v1/agents/{kind}/{id}",
         "/api/v1/agents/{kind}/{id}/resources/{resource}",

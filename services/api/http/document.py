@@ -31,6 +31,7 @@ _TAGS = {
     "events": "Kubernetes Events of the fleet: they outlive the objects they are about.",
     "watch": "What changes, as it changes.",
     "dead letters": "Messages that broke the contract, or that no attempt could apply.",
+    "index": "Where to go from an address.",
     "health": "Text for probes and scrapers.",
 }
 
