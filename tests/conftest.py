@@ -1,6 +1,7 @@
 """What every test has: none of the caller's settings, and the fixtures of the real servers."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from services.runtime import logs
 
 # The fixtures that start real servers live beside the tests of those servers.
 pytest_plugins = [f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api", "postgres")]
+
+# Who runs us in the background may have us ignore Ctrl-C, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OURS = ("AGENT_", "API_", "ATLHYPER_", "DATABASE_", "MASTER_", "NATS_", "NOTIFIER_")
 
