@@ -14,6 +14,8 @@ from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.fixtures import Heard, RunAgent
 from tests.agent.proxy import Cut, Fault, FaultProxy
 
+pytestmark = pytest.mark.alone
+
 TOLD = 10.0
 FUTURE = "999999999999"
 
