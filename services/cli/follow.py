@@ -50,8 +50,9 @@ class Follower:
                 if error.exit_code != 1:
                     raise
                 note(f"{error.message}; trying again")
-                time.sleep(random.uniform(pause / 2, pause))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            # However it ended: an API, or a proxy, that ends each answer at once is not to be asked in a circle.
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _start(self, *, printing: bool) -> None:
         rows = self._listing.fetch()
