@@ -50,7 +50,7 @@ class Follower:
                 if error.exit_code != 1:
                     raise
                 note(f"{error.message}; trying again")
-            # However it ended: an API, or a proxy, that ends each answer at once is not to be asked in a circle.
+            # However it ended: one that ends each answer at once is not to be asked in a circle.
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, _LONGEST_PAUSE)
 

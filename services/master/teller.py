@@ -39,4 +39,5 @@ class Teller:
                 _log.error("could not be told", subject=subject, reason=str(error))
             self._trouble = str(error)
             return False
+        self._trouble = ""
         return True
