@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
@@ -17,23 +16,47 @@ from services.persistence.queries import EventFilter, Page, ResourceFilter, Unkn
 _OWNER = "write <Kind>/<name>, as in Deployment/web"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The parameters of a list as they were given, by their names."""
+    """Parameters of a query as they were given; a handler has them by naming the class as a dependency."""
 
-    namespace: str | None = None
-    label_selector: str | None = None
-    field_selector: str | None = None
-    owner: str | None = None
-    node: str | None = None
-    q: str | None = None
-    sort: str | None = None
-    type: str | None = None
-    reason: str | None = None
-    kind: str | None = None
-    name: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    namespace: parameters.Namespace = None
+    field_selector: parameters.FieldSelector = None
+    node: parameters.Node = None
+    q: parameters.Text = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedObjects(Asked):
+    """Those that objects are selected by."""
+
+    label_selector: parameters.LabelSelector = None
+    owner: parameters.Owner = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedEvents(Asked):
+    """Those of a list of Events."""
+
+    type: parameters.EventType = None
+    reason: parameters.Reason = None
+    about_kind: parameters.AboutKind = None
+    about_name: parameters.AboutName = None
+    since: parameters.Since = None
+    until: parameters.Until = None
+    sort: parameters.Sort = None
+    limit: parameters.Limit = parameters.DEFAULT_LIMIT
+    continue_: parameters.Continue = None
+    view: parameters.ViewParameter = View.SUMMARY
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedList(AskedObjects, AskedEvents):
+    """Those of a list whose path says of what."""
+
+
+_EVENTS_ONLY = ("type", "reason", "about_kind", "about_name", "since", "until")
+_OBJECTS_ONLY = (("labelSelector", "label_selector"), ("owner", "owner"))
 
 
 def selects_events(resource: str, targets: Sequence[Target] | None) -> bool:
@@ -42,12 +65,14 @@ def selects_events(resource: str, targets: Sequence[Target] | None) -> bool:
     return resource == EVENT.resource and kinds == {AgentKind.KUBERNETES}
 
 
-def object_filter(resource: str, targets: Sequence[Target] | None, asked: Asked) -> ResourceFilter:
+def object_filter(resource: str, targets: Sequence[Target] | None, asked: AskedObjects) -> ResourceFilter:
     """Which objects; an empty resource is all. Raises ProblemError."""
-    for name in ("type", "reason", "kind", "name", "since", "until"):
-        if getattr(asked, name) is not None:
+    for name in _EVENTS_ONLY:
+        if getattr(asked, name, None) is not None:
             raise problems.invalid(
-                name, "is for `events` only", "leave it out, or select by fieldSelector or q"
+                name.removeprefix("about_"),
+                "is for `events` only",
+                "leave it out, or select by fieldSelector or q",
             )
     owner = None
     if asked.owner is not None:
@@ -71,18 +96,18 @@ def object_filter(resource: str, targets: Sequence[Target] | None, asked: Asked)
     return replace(where, labels=labels, fields=fields)
 
 
-def event_filter(targets: Sequence[Target] | None, asked: Asked) -> EventFilter:
+def event_filter(targets: Sequence[Target] | None, asked: AskedEvents) -> EventFilter:
     """Which Events. Raises ProblemError."""
-    for name, given in (("labelSelector", asked.label_selector), ("owner", asked.owner)):
-        if given is not None:
+    for name, attribute in _OBJECTS_ONLY:
+        if getattr(asked, attribute, None) is not None:
             raise problems.invalid(name, "Events cannot be selected by it", "leave it out; see kind, name, q")
     return EventFilter(
         clusters=None if targets is None else tuple(target.id for target in targets),
         namespace=asked.namespace,
         type=asked.type,
         reason=asked.reason,
-        kind=asked.kind,
-        name=asked.name,
+        kind=asked.about_kind,
+        name=asked.about_name,
         node=asked.node,
         fields=_fields(EVENT.resource, asked),
         since=parameters.aware("since", asked.since),
@@ -109,33 +134,40 @@ class List:
     """A list that was asked for."""
 
     where: ResourceFilter | EventFilter
-    sort: str
+    asked: AskedEvents
 
     @classmethod
-    def of(cls, resource: str, targets: Sequence[Target] | None, asked: Asked) -> "List":
+    def of(cls, resource: str, targets: Sequence[Target] | None, asked: AskedEvents) -> "List":
         """Raises ProblemError for what cannot be asked so."""
         events = selects_events(resource, targets)
-        where = event_filter(targets, asked) if events else object_filter(resource, targets, asked)
+        where: ResourceFilter | EventFilter
+        if events:
+            where = event_filter(targets, asked)
+        else:
+            assert isinstance(asked, AskedList)
+            where = object_filter(resource, targets, asked)
         try:
             if asked.sort is not None:
                 queries.check_sort(None if events else resource, asked.sort)
         except UnknownColumn as error:
             next_step = f"sort by one of {', '.join(error.known)}; with `-` before it downwards"
             raise problems.invalid("sort", str(error), next_step) from error
-        return cls(where, asked.sort or (queries.NEWEST if events else ""))
+        return cls(where, asked)
 
     @property
     def events(self) -> bool:
         """Whether it is of the stored Kubernetes Events."""
         return isinstance(self.where, EventFilter)
 
-    async def page(self, session: Session, *, limit: int, continue_: str | None, view: View) -> Page:
+    async def page(self, session: Session) -> Page:
         """A page of it."""
-        sort, token, full = self.sort, continue_ or "", view is View.FULL
+        asked = self.asked
+        token, full = asked.continue_ or "", asked.view is View.FULL
         if isinstance(self.where, EventFilter):
+            sort = asked.sort or queries.NEWEST
             return await queries.list_events(
-                session, self.where, sort=sort, limit=limit, continue_=token, full=full
+                session, self.where, sort=sort, limit=asked.limit, continue_=token, full=full
             )
         return await queries.list_resources(
-            session, self.where, sort=sort, limit=limit, continue_=token, full=full
+            session, self.where, sort=asked.sort or "", limit=asked.limit, continue_=token, full=full
         )

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, cast
 
 from litestar import Controller, Request, Response, get
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.params import PathParameter
 
 from schemas.ids import AgentKind
@@ -14,8 +14,8 @@ from services.api.examples import answer
 from services.api.fleet_models import EventList
 from services.api.http import etags, problems
 from services.api.lookup import find_agent
-from services.api.models import StoredEvent, View, as_stored, extended
-from services.api.selection import Asked
+from services.api.models import StoredEvent, as_stored, extended
+from services.api.selection import AskedEvents
 from services.persistence import queries
 from services.persistence.database.engine import Database
 
@@ -28,6 +28,7 @@ class EventController(Controller):
 
     @get(
         summary="Kubernetes Events of the fleet",
+        dependencies={"asked": Provide(AskedEvents, sync_to_thread=False)},
         responses=problems.responses(problems.UNKNOWN_AGENT, problems.QUERY_TIMEOUT)
         | answer(EventList, "A page of Events", examples.EVENTS)
         | etags.NOT_MODIFIED,
@@ -36,48 +37,12 @@ class EventController(Controller):
         self,
         request: Request[Any, Any, Any],
         database: NamedDependency[Database],
+        asked: NamedDependency[AskedEvents],
         cluster: parameters.Clusters = None,
-        namespace: parameters.Namespace = None,
-        type: parameters.EventType = None,
-        reason: parameters.Reason = None,
-        kind: parameters.AboutKind = None,
-        name: parameters.AboutName = None,
-        node: parameters.Node = None,
-        field_selector: parameters.FieldSelector = None,
-        since: parameters.Since = None,
-        until: parameters.Until = None,
-        q: parameters.Text = None,
-        sort: parameters.Sort = None,
-        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
-        continue_: parameters.Continue = None,
-        view: parameters.ViewParameter = View.SUMMARY,
         if_none_match: etags.IfNoneMatch = None,
     ) -> Response[EventList]:
         """A page of Events, the one seen last first unless sorted otherwise."""
-        asked = Asked(
-            namespace=namespace,
-            field_selector=field_selector,
-            node=node,
-            q=q,
-            sort=sort,
-            type=type,
-            reason=reason,
-            kind=kind,
-            name=name,
-            since=since,
-            until=until,
-        )
-        found = await fleet_list(
-            request,
-            database,
-            EVENT.resource,
-            asked,
-            cluster,
-            limit=limit,
-            continue_=continue_,
-            view=view,
-            if_none_match=if_none_match,
-        )
+        found = await fleet_list(request, database, EVENT.resource, asked, cluster, if_none_match)
         return cast(Response[EventList], found)
 
     @get(

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, get
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
@@ -13,8 +13,8 @@ from services.api.examples import answer
 from services.api.fleet_models import FleetList, Group, Summary
 from services.api.http import etags, problems
 from services.api.lookup import find_fleet
-from services.api.models import Row, View, as_list
-from services.api.selection import Asked, List, object_filter
+from services.api.models import Row, as_list
+from services.api.selection import AskedEvents, AskedList, AskedObjects, List, object_filter
 from services.api.watch.position import Position
 from services.persistence import queries
 from services.persistence.database.engine import Database
@@ -31,6 +31,7 @@ class FleetController(Controller):
     @get(
         "/resources/{resource:str}",
         summary="The objects of one resource in the fleet",
+        dependencies={"asked": Provide(AskedList, sync_to_thread=False)},
         responses=problems.responses(
             problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
         )
@@ -42,59 +43,20 @@ class FleetController(Controller):
         request: Request[Any, Any, Any],
         database: NamedDependency[Database],
         resource: parameters.Resource,
+        asked: NamedDependency[AskedList],
         cluster: parameters.Clusters = None,
-        namespace: parameters.Namespace = None,
-        label_selector: parameters.LabelSelector = None,
-        field_selector: parameters.FieldSelector = None,
-        owner: parameters.Owner = None,
-        node: parameters.Node = None,
-        q: parameters.Text = None,
-        type: parameters.EventType = None,
-        reason: parameters.Reason = None,
-        kind: parameters.AboutKind = None,
-        name: parameters.AboutName = None,
-        since: parameters.Since = None,
-        until: parameters.Until = None,
-        sort: parameters.Sort = None,
-        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
-        continue_: parameters.Continue = None,
-        view: parameters.ViewParameter = View.SUMMARY,
         if_none_match: etags.IfNoneMatch = None,
     ) -> Response[FleetList]:
         """A page of rows, by cluster, namespace and name unless sorted otherwise.
 
         `collections` names the clusters of which something may be missing. `/resources/events` is `/events`.
         """
-        asked = Asked(
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            owner=owner,
-            node=node,
-            q=q,
-            sort=sort,
-            type=type,
-            reason=reason,
-            kind=kind,
-            name=name,
-            since=since,
-            until=until,
-        )
-        return await fleet_list(
-            request,
-            database,
-            resource,
-            asked,
-            cluster,
-            limit=limit,
-            continue_=continue_,
-            view=view,
-            if_none_match=if_none_match,
-        )
+        return await fleet_list(request, database, resource, asked, cluster, if_none_match)
 
     @get(
         "/summary",
         summary="How many objects there are",
+        dependencies={"asked": Provide(AskedObjects, sync_to_thread=False)},
         responses=problems.responses(
             problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
         )
@@ -105,6 +67,7 @@ class FleetController(Controller):
         self,
         request: Request[Any, Any, Any],
         database: NamedDependency[Database],
+        asked: NamedDependency[AskedObjects],
         by: Annotated[
             list[str] | None,
             QueryParameter(
@@ -122,12 +85,6 @@ class FleetController(Controller):
             ),
         ] = None,
         cluster: parameters.Clusters = None,
-        namespace: parameters.Namespace = None,
-        label_selector: parameters.LabelSelector = None,
-        field_selector: parameters.FieldSelector = None,
-        owner: parameters.Owner = None,
-        node: parameters.Node = None,
-        q: parameters.Text = None,
         limit: parameters.Limit = parameters.DEFAULT_LIMIT,
         if_none_match: etags.IfNoneMatch = None,
     ) -> Response[Summary]:
@@ -137,14 +94,6 @@ class FleetController(Controller):
         if resource == EVENT.resource:
             next_step = "see /api/v1/events, and `summary.events` of /api/v1/clusters"
             raise problems.invalid("resource", "Events are not counted here", next_step)
-        asked = Asked(
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            owner=owner,
-            node=node,
-            q=q,
-        )
         where = object_filter(resource or "", targets, asked)
         async with database.read() as session:
             revs = (await queries.revisions(session)).revs
@@ -171,12 +120,8 @@ async def fleet_list(
     request: Request[Any, Any, Any],
     database: Database,
     resource: str,
-    asked: Asked,
+    asked: AskedEvents,
     cluster: list[str] | None,
-    *,
-    limit: int,
-    continue_: str | None,
-    view: View,
     if_none_match: str | None,
 ) -> Response[FleetList]:
     """A page of a resource of the whole fleet; of `events` an EventList, which has the same members."""
@@ -189,7 +134,7 @@ async def fleet_list(
         tag = etags.tag(request, etags.of_shards(revs, targets), standing, kept)
         if etags.matches(if_none_match, tag):
             return etags.unchanged(tag)
-        page = await wish.page(session, limit=limit, continue_=continue_, view=view)
+        page = await wish.page(session)
     body = FleetList(
         items=as_list(page.items, Row),
         continue_=page.continue_ or None,

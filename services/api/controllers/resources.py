@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Controller, Request, Response, get
-from litestar.di import NamedDependency
+from litestar.di import NamedDependency, Provide
 from msgspec import Raw
 
 from schemas.ids import AgentKind
@@ -12,8 +12,8 @@ from services.api import examples, parameters
 from services.api.examples import answer
 from services.api.http import etags, problems
 from services.api.lookup import find_standing
-from services.api.models import ResourceList, Row, StoredObject, View, as_list, as_stored, extended
-from services.api.selection import Asked, List
+from services.api.models import ResourceList, Row, StoredObject, as_list, as_stored, extended
+from services.api.selection import AskedList, List
 from services.api.watch.position import Position
 from services.persistence import queries
 from services.persistence.database.engine import Database
@@ -30,6 +30,7 @@ class ResourceController(Controller):
     @get(
         ["/clusters/{id:str}/{resource:str}", "/agents/{kind:str}/{id:str}/resources/{resource:str}"],
         summary="The objects of one resource",
+        dependencies={"asked": Provide(AskedList, sync_to_thread=False)},
         responses=problems.responses(
             problems.UNKNOWN_AGENT, problems.UNKNOWN_RESOURCE, problems.QUERY_TIMEOUT
         )
@@ -40,25 +41,10 @@ class ResourceController(Controller):
         self,
         request: Request[Any, Any, Any],
         database: NamedDependency[Database],
+        asked: NamedDependency[AskedList],
         id: parameters.AgentId,
         resource: parameters.Resource,
         kind: parameters.Kind = AgentKind.KUBERNETES,
-        namespace: parameters.Namespace = None,
-        label_selector: parameters.LabelSelector = None,
-        field_selector: parameters.FieldSelector = None,
-        owner: parameters.Owner = None,
-        node: parameters.Node = None,
-        q: parameters.Text = None,
-        type: parameters.EventType = None,
-        reason: parameters.Reason = None,
-        about_kind: parameters.AboutKind = None,
-        about_name: parameters.AboutName = None,
-        since: parameters.Since = None,
-        until: parameters.Until = None,
-        sort: parameters.Sort = None,
-        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
-        continue_: parameters.Continue = None,
-        view: parameters.ViewParameter = View.SUMMARY,
         if_none_match: etags.IfNoneMatch = None,
     ) -> Response[ResourceList]:
         """A page of rows, by namespace and name unless sorted otherwise.
@@ -68,21 +54,6 @@ class ResourceController(Controller):
         first, as under `/events`.
         """
         targets = (parameters.target(kind, id),)
-        asked = Asked(
-            namespace=namespace,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            owner=owner,
-            node=node,
-            q=q,
-            sort=sort,
-            type=type,
-            reason=reason,
-            kind=about_kind,
-            name=about_name,
-            since=since,
-            until=until,
-        )
         async with database.read() as session:
             revs = (await queries.revisions(session)).revs
             as_of, collection = await find_standing(session, targets[0], resource)
@@ -91,7 +62,7 @@ class ResourceController(Controller):
             tag = etags.tag(request, etags.of_shards(revs, targets), as_of, collection, kept)
             if etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
-            page = await wish.page(session, limit=limit, continue_=continue_, view=view)
+            page = await wish.page(session)
         body = ResourceList(
             items=as_list(page.items, Row),
             continue_=page.continue_ or None,

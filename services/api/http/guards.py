@@ -101,6 +101,6 @@ def _media_type(handler: BaseRouteHandler) -> str:
 def _query_types(handler: BaseRouteHandler) -> dict[str, Any]:
     return {
         parameter.kwarg_definition.name or name: parameter.annotation
-        for name, parameter in handler.parsed_fn_signature.parameters.items()
+        for name, parameter in problems.parameters_of(handler).items()
         if isinstance(parameter.kwarg_definition, QueryParameter)
     }

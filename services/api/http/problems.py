@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote, unquote_to_bytes
@@ -14,10 +15,12 @@ from litestar.exceptions import (
     NotFoundException,
     ValidationException,
 )
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import ParameterKwarg
 from litestar.types import ExceptionHandlersMap, HTTPScope, Send
+from litestar.typing import FieldDefinition
 from msgspec import Meta, Struct, to_builtins
 from msgspec.json import encode
 
@@ -352,10 +355,21 @@ def _on_http_exception(request: Request[Any, Any, Any], error: HTTPException) ->
     return _on_exception(request, error)
 
 
+@cache
+def parameters_of(handler: BaseRouteHandler) -> dict[str, FieldDefinition]:
+    """What a handler takes, itself or by one of its dependencies."""
+    asked = [provide.parsed_fn_signature for provide in handler.resolve_dependencies().values()]
+    return {
+        name: field
+        for signature in (handler.parsed_fn_signature, *asked)
+        for name, field in signature.parameters.items()
+    }
+
+
 def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -> InvalidParameter:
     """One of Litestar's validation errors, by the parameter's own name and with the values there are."""
     key, message = entry.get("key", ""), entry["message"]
-    declared = request.route_handler.parsed_fn_signature.parameters.get(key)
+    declared = parameters_of(request.route_handler).get(key)
     if declared is None:
         return InvalidParameter(parameter=key, message=message)
     if message.startswith("Invalid enum value") and issubclass(declared.annotation, Enum):
