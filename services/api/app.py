@@ -20,7 +20,7 @@ from services.api.controllers.related import RelatedController
 from services.api.controllers.resources import ResourceController
 from services.api.controllers.snapshot import SnapshotController
 from services.api.controllers.watch import WatchController
-from services.api.http import document, problems
+from services.api.http import answering, document
 from services.api.http.access import Access
 from services.api.http.compression import Compression
 from services.api.http.cors import Cors
@@ -118,7 +118,7 @@ def _litestar(
             "snapshots": Provide(lambda: snapshots, sync_to_thread=False),
         },
         before_request=check_request,
-        exception_handlers=problems.HANDLERS,
+        exception_handlers=answering.HANDLERS,
         openapi_config=document.config(),
         logging_config=None,
     )

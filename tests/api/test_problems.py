@@ -214,7 +214,7 @@ async def test_an_unforeseen_error_keeps_its_words_to_the_log(
         answer = await api.get("/api/v1/clusters")
     body = assert_problem(answer, 500, "internal-error")
     assert "a detail of ours" not in answer.text
-    [record] = [record for record in caplog.records if record.name == "services.api.http.problems"]
+    [record] = [record for record in caplog.records if record.name == "services.api.http.answering"]
     assert isinstance(record.msg, dict)
     assert record.msg["reference"] in str(body["detail"])
 

@@ -8,8 +8,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
+from services.api.http.answering import with_head
 from services.api.http.limits import Broken
-from services.api.http.problems import with_head
 from services.api.http.streaming import asked_for_head
 from services.api.watch.stream import MEDIA_TYPE
 from services.persistence.database.errors import DatabaseUnavailable

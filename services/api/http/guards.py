@@ -12,7 +12,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
 
-from services.api.http import problems
+from services.api.http import answering, problems
 
 _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)
 _TIMES = (datetime, datetime | None)
@@ -101,6 +101,6 @@ def _media_type(handler: BaseRouteHandler) -> str:
 def _query_types(handler: BaseRouteHandler) -> dict[str, Any]:
     return {
         parameter.kwarg_definition.name or name: parameter.annotation
-        for name, parameter in problems.parameters_of(handler).items()
+        for name, parameter in answering.parameters_of(handler).items()
         if isinstance(parameter.kwarg_definition, QueryParameter)
     }

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from services.api.http import problems
+from services.api.http import answering, problems
 from services.api.http.problems import Kind, ProblemError
 
 _PIECE = 256 * 1024
@@ -85,7 +85,7 @@ class Limiter:
             refusal = await self._content(scope, headers, receive)
             close = True
         if refusal is not None:
-            await problems.respond(send, refusal, problems.instance(scope), close=close)
+            await answering.respond(send, refusal, answering.instance(scope), close=close)
         elif scope["path"] in _UNCOUNTED:
             await self._app(scope, receive, send)
         else:
@@ -155,14 +155,14 @@ class Limiter:
                     await self._app(scope, receive, in_pieces)
         except NoSeat:
             detail = f"{self._seats.number} requests are being answered already"
-            await problems.respond(send, _refused(problems.OVERLOADED, detail), problems.instance(scope))
+            await answering.respond(send, _refused(problems.OVERLOADED, detail), answering.instance(scope))
         except Exception as error:
             if not time_limit.expired():
                 raise
             if begun:
                 raise Broken(f"not taken within {limit:g}s") from error
             detail = f"the answer had not begun after {limit:g}s"
-            await problems.respond(send, _refused(problems.TOO_SLOW, detail), problems.instance(scope))
+            await answering.respond(send, _refused(problems.TOO_SLOW, detail), answering.instance(scope))
 
 
 def _refused(kind: Kind, detail: str) -> ProblemError:

@@ -6,7 +6,7 @@ import sys
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.api.http import problems
+from services.api.http import answering, problems
 from services.api.http.problems import ProblemError
 
 HEAD_TIMEOUT = 10.0
@@ -49,7 +49,7 @@ class Protocol(H11Protocol):
         self._refuse(ProblemError(kind, f"the request was not there within {HEAD_TIMEOUT:g}s", kind.next))
 
     def _refuse(self, error: ProblemError) -> None:
-        headers, content = problems.told(error, "")
+        headers, content = answering.told(error, "")
         headers["connection"] = "close"
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             head = [(name, value) for name, value in headers.items()]
