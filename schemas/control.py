@@ -36,3 +36,22 @@ class Nudge(Message):
     shard: int
     rev: int
     """The shard's revision after the change."""
+
+
+class ResultsConfirmed(Message):
+    """Results that are committed in the database: the agent may forget them."""
+
+    command_ids: list[str]
+
+
+class CancelRequested(Message):
+    """End this command, if it has not ended; repeated until it has."""
+
+    command_id: str
+    reason: str = ""
+
+
+class CommandsChanged(Message):
+    """Commands have been accepted, or moved on; a hint for those who wait for it."""
+
+    command_ids: list[str]

@@ -17,6 +17,7 @@ EXTENSIONS = (
     "causationid",
     "expirytime",
     "signature",
+    "journal",
     "traceparent",
 )
 """The extension attributes we write. Others are kept when read: a newer sender may know more."""

@@ -65,7 +65,11 @@ class Heartbeat(Message):
     interval: float = Field(gt=0, allow_inf_nan=False)
     """Seconds until the next heartbeat; two of them missed make the agent stale, three lost."""
     capabilities: list[str] = []
-    """What this agent can do: `observe:pods`, … (asked of the API server at start)."""
+    """What this agent can do: `observe:pods`, `act:scale`, … (asked of the API server at start)."""
+    labels: dict[str, str] = {}
+    """By which people select agents, such as `env: prod`."""
+    journal: str = ""
+    """Random id of the agent's journal of commands; another one than before: what it held is lost."""
     read_only: bool = True
     health: Health
     collection: list[Collection] = []

@@ -9,8 +9,24 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from schemas import topology
-from schemas.control import Confirmed, Nudge, Resync, Superseded
+from schemas import subjects, topology
+from schemas.commands import (
+    Command,
+    CommandCompleted,
+    CommandProgressed,
+    CommandReceived,
+    CommandStarted,
+    ResultPart,
+)
+from schemas.control import (
+    CancelRequested,
+    CommandsChanged,
+    Confirmed,
+    Nudge,
+    ResultsConfirmed,
+    Resync,
+    Superseded,
+)
 from schemas.deadletter import DeadLetter
 from schemas.envelope import Envelope
 from schemas.errors import ContractError, UnknownType
@@ -136,6 +152,70 @@ ROWS_CHANGED = EventType(
     None,
     "Tells the apis that rows of a shard have changed.",
 )
+COMMAND_SENT = EventType(
+    "io.atlhyper.core.command.sent.v1",
+    Command,
+    "atlhyper.down.kubernetes.{cluster}.cmd.{action}",
+    topology.COMMANDS,
+    "A command, or the question what has become of it: its id tells the agent which.",
+)
+_RESULT = "atlhyper.up.kubernetes.{cluster}.result.{command}"
+COMMAND_RECEIVED = EventType(
+    "io.atlhyper.kubernetes.command.received.v1",
+    CommandReceived,
+    _RESULT,
+    topology.RESULTS,
+    "A command is in its agent's journal.",
+)
+COMMAND_STARTED = EventType(
+    "io.atlhyper.kubernetes.command.started.v1",
+    CommandStarted,
+    _RESULT,
+    topology.RESULTS,
+    "A command may have an effect from now on.",
+)
+COMMAND_PROGRESSED = EventType(
+    "io.atlhyper.kubernetes.command.progressed.v1",
+    CommandProgressed,
+    _RESULT,
+    topology.RESULTS,
+    "How far a long command has come.",
+)
+PART_PUBLISHED = EventType(
+    "io.atlhyper.kubernetes.part.published.v1",
+    ResultPart,
+    _RESULT,
+    topology.RESULTS,
+    "A slice of a result that is larger than a message.",
+)
+COMMAND_COMPLETED = EventType(
+    "io.atlhyper.kubernetes.command.completed.v1",
+    CommandCompleted,
+    _RESULT,
+    topology.RESULTS,
+    "The end of a command; repeated until it is confirmed.",
+)
+RESULTS_CONFIRMED = EventType(
+    "io.atlhyper.core.results.confirmed.v1",
+    ResultsConfirmed,
+    "atlhyper.down.kubernetes.{cluster}.ctl.results",
+    None,
+    "Tells an agent which results are committed.",
+)
+CANCEL_REQUESTED = EventType(
+    "io.atlhyper.core.cancel.requested.v1",
+    CancelRequested,
+    "atlhyper.down.kubernetes.{cluster}.ctl.cancel",
+    None,
+    "Asks an agent to end a command; repeated until it has ended.",
+)
+COMMANDS_CHANGED = EventType(
+    "io.atlhyper.core.commands.changed.v1",
+    CommandsChanged,
+    subjects.COMMANDS_CHANGED,
+    None,
+    "Tells masters and apis that commands were accepted or have moved on.",
+)
 
 ALL: dict[str, EventType[Any]] = {
     event_type.name: event_type
@@ -150,6 +230,15 @@ ALL: dict[str, EventType[Any]] = {
         EPOCH_SUPERSEDED,
         EVENTS_CONFIRMED,
         ROWS_CHANGED,
+        COMMAND_SENT,
+        COMMAND_RECEIVED,
+        COMMAND_STARTED,
+        COMMAND_PROGRESSED,
+        PART_PUBLISHED,
+        COMMAND_COMPLETED,
+        RESULTS_CONFIRMED,
+        CANCEL_REQUESTED,
+        COMMANDS_CHANGED,
     )
 }
 """Every event type, by name."""

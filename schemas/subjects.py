@@ -50,6 +50,19 @@ def dead(target: Target) -> str:
     return f"atlhyper.up.{target.kind}.{target.id}.dead"
 
 
+def result(target: Target, command_id: str) -> str:
+    """`atlhyper.up.<kind>.<id>.result.<command id>`: all that an agent says of one command"""
+    return f"atlhyper.up.{target.kind}.{target.id}.result.{_token(command_id)}"
+
+
+def call(target: Target, method: str, session: str) -> str:
+    """`atlhyper.up.<kind>.<id>.call.<method>.<session>`: requests of an agent, not stored
+
+    Only the replica that holds the session answers them.
+    """
+    return f"atlhyper.up.{target.kind}.{target.id}.call.{_token(method)}.{_token(session)}"
+
+
 # --- to the agents -----------------------------------------------------------------------------------
 
 
@@ -61,6 +74,16 @@ def control(target: Target, what: str) -> str:
 def controls(target: Target) -> str:
     """`atlhyper.down.<kind>.<id>.ctl.>`: all that core says to one agent outside of commands"""
     return f"atlhyper.down.{target.kind}.{target.id}.ctl.>"
+
+
+def command(target: Target, action: str) -> str:
+    """`atlhyper.down.<kind>.<id>.cmd.<action>`"""
+    return f"atlhyper.down.{target.kind}.{target.id}.cmd.{_token(action)}"
+
+
+def commands(target: Target) -> str:
+    """`atlhyper.down.<kind>.<id>.cmd.*`: the commands of one agent"""
+    return f"atlhyper.down.{target.kind}.{target.id}.cmd.*"
 
 
 # --- among the core services -------------------------------------------------------------------------
@@ -81,11 +104,18 @@ def nudge(shard: int) -> str:
     return f"atlhyper.core.nudge.{shard}"
 
 
+COMMANDS_CHANGED = "atlhyper.core.commands.changed"
+"""Commands have been accepted or have moved on."""
+
+
 # --- filters -----------------------------------------------------------------------------------------
 
 ALL_HEARTBEATS = ("atlhyper.up.*.*.heartbeat", "atlhyper.core.heartbeat.*.*")
 ALL_SNAPSHOTS = "atlhyper.up.*.*.snapshot.*"
 ALL_EVENTS = "atlhyper.up.*.*.event.*.*.*"
+ALL_COMMANDS = "atlhyper.down.*.*.cmd.*"
+ALL_RESULTS = "atlhyper.up.*.*.result.*"
+ALL_CALLS = "atlhyper.up.*.*.call.*.*"
 ALL_NUDGES = "atlhyper.core.nudge.*"
 ALL_DEAD_LETTERS = ("atlhyper.core.dead.*", "atlhyper.up.*.*.dead")
 

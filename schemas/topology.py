@@ -37,6 +37,11 @@ class Stream:
     max_messages_per_subject: int = -1
     duplicate_window: int = 120
     """Seconds in which a repeated `Nats-Msg-Id` is dropped."""
+    max_consumers: int = 1000
+    """Written out: the broker reads "unlimited" (-1) as its own default, which is this."""
+    message_ttl: bool = False
+    """Whether a message may say how long it is kept (`Nats-TTL`). Not where agents write: it can also say
+    for ever."""
 
 
 HEARTBEATS = Stream(
@@ -62,6 +67,22 @@ EVENTS = Stream(
     max_age=7 * DAY,
     max_bytes=1024 * MIB,
 )
+COMMANDS = Stream(
+    name="ATLHYPER_COMMANDS",
+    description="Commands on their way to their agents",
+    subjects=(subjects.ALL_COMMANDS,),
+    max_age=7 * DAY,
+    max_bytes=256 * MIB,
+    max_consumers=20_000,
+    message_ttl=True,
+)
+RESULTS = Stream(
+    name="ATLHYPER_RESULTS",
+    description="What agents say of their commands",
+    subjects=(subjects.ALL_RESULTS,),
+    max_age=7 * DAY,
+    max_bytes=512 * MIB,
+)
 DEAD_LETTERS = Stream(
     name="ATLHYPER_DEAD_LETTERS",
     description="What somebody could not read, whole, with the reason",
@@ -70,7 +91,7 @@ DEAD_LETTERS = Stream(
     max_bytes=128 * MIB,
 )
 
-STREAMS = (HEARTBEATS, SNAPSHOTS, EVENTS, DEAD_LETTERS)
+STREAMS = (HEARTBEATS, SNAPSHOTS, EVENTS, COMMANDS, RESULTS, DEAD_LETTERS)
 """Every stream. One is added here when somebody writes it; together at most 4 GiB."""
 
 DEAD_LETTERS_DURABLE = "api"
@@ -92,6 +113,8 @@ class User:
     account: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    answers: bool = False
+    """Whether it may answer requests: their reply subject is one that no list can name."""
 
 
 def inbox(user: str) -> str:
@@ -113,11 +136,16 @@ def _read(stream: Stream) -> tuple[str, ...]:
 
 
 def agent(target: Target) -> User:
-    """One agent: it publishes under its own id and hears its own `ctl`, nothing else."""
+    """One agent: it publishes under its own id, hears its own `ctl`, takes its own commands, nothing else."""
     return User(
         name=target.durable,
         account=EDGE,
-        publish=(subjects.up(target),),
+        publish=(
+            subjects.up(target),
+            f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.{target.durable}",
+            f"$JS.ACK.{COMMANDS.name}.{target.durable}.>",
+            f"$JS.ACK.*.*.{COMMANDS.name}.{target.durable}.>",
+        ),
         subscribe=(f"{inbox(target.durable)}.>", subjects.controls(target)),
     )
 
@@ -137,18 +165,34 @@ MASTER = User(
         *_read(HEARTBEATS),
         *_read(SNAPSHOTS),
         *_read(EVENTS),
+        *_read(RESULTS),
+        # It makes the durable consumer of each agent; it takes nothing from it.
+        f"$JS.API.STREAM.INFO.{COMMANDS.name}",
+        f"$JS.API.CONSUMER.CREATE.{COMMANDS.name}.>",
+        f"$JS.API.CONSUMER.DELETE.{COMMANDS.name}.*",
+        f"$JS.API.CONSUMER.INFO.{COMMANDS.name}.*",
+        f"$JS.API.CONSUMER.NAMES.{COMMANDS.name}",
+        subjects.ALL_COMMANDS,
         "atlhyper.core.heartbeat.master.*",
         "atlhyper.core.dead.master",
+        subjects.COMMANDS_CHANGED,
         subjects.ALL_NUDGES,
         "atlhyper.down.*.*.ctl.*",
     ),
-    subscribe=(f"{inbox('master')}.>",),
+    subscribe=(f"{inbox('master')}.>", subjects.COMMANDS_CHANGED),
 )
 API = User(
     name="api",
     account=CORE,
-    publish=(*_read(DEAD_LETTERS), "atlhyper.core.heartbeat.api.*", "atlhyper.core.dead.api"),
-    subscribe=(f"{inbox('api')}.>", subjects.ALL_NUDGES),
+    publish=(
+        *_read(DEAD_LETTERS),
+        "atlhyper.core.heartbeat.api.*",
+        "atlhyper.core.dead.api",
+        subjects.COMMANDS_CHANGED,
+        "atlhyper.down.*.*.ctl.logs",
+    ),
+    subscribe=(f"{inbox('api')}.>", subjects.ALL_NUDGES, subjects.COMMANDS_CHANGED, subjects.ALL_CALLS),
+    answers=True,
 )
 READABLE = (
     "$JS.API.INFO",
@@ -194,6 +238,12 @@ EXPORTS = (
     Export(kind="service", subject="atlhyper.up.>", to=EDGE),
     # Each agent's subscribe permission narrows it to its own.
     Export(kind="stream", subject="atlhyper.down.*.*.ctl.>", to=EDGE),
+    # Taking commands: each agent's publish permission narrows it to its own consumer.
+    Export(
+        kind="service", subject=f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.*", to=EDGE, several_answers=True
+    ),
+    Export(kind="service", subject=f"$JS.ACK.{COMMANDS.name}.>", to=EDGE),
+    Export(kind="service", subject=f"$JS.ACK.*.*.{COMMANDS.name}.>", to=EDGE),
     *(
         Export(kind="service", subject=subject, to=READ, several_answers="GET" in subject)
         for subject in READABLE

@@ -141,6 +141,7 @@ class Agent:
             epoch=self.snapshots.epoch,
             interval=self._settings.heartbeat_interval,
             capabilities=self._capabilities,
+            labels=self._settings.label_map,
             read_only=self._settings.read_only,
             health=HealthReport(
                 healthy=not troubles,

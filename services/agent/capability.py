@@ -1,14 +1,16 @@
 """What the scheduler knows of the thing an agent serves: nothing of Kubernetes in here.
 
-A capability observes: it puts what it sees into a Sink, and says how it is doing. The next kind of agent
-implements Capability in a folder of its own; scheduler and gateway stay as they are.
+A capability observes: it puts what it sees into a Sink, and says how it is doing. It acts: it looks at what
+a command is about, and then does it. The next kind of agent implements Capability in a folder of its own;
+scheduler, journal and gateway stay as they are.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from schemas.commands import Action, Command, CommandError
 from schemas.frames import Scope
 from schemas.ids import AgentKind
 from schemas.presence import Collection
@@ -63,6 +65,97 @@ class Identity(NamedTuple):
     """Unique and lasting, such as the UID of the namespace kube-system; empty when it may not be read."""
     platform: str
     """Its version, such as `v1.36.3`."""
+
+
+# --- acting ------------------------------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """What an action has brought about."""
+
+    data: Any = None
+    """JSON for whoever asked."""
+    warnings: Sequence[str] = ()
+
+
+class Refused(Exception):
+    """It was not done, and it is certain that nothing was: the error says why."""
+
+    def __init__(self, error: CommandError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Incomplete(Exception):
+    """It was done in part: the error says why not whole, `data` what has been done."""
+
+    def __init__(self, error: CommandError, data: Any = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.data = data
+
+
+class Stale(Exception):
+    """What was seen has changed before the effect, and nothing was done: look again."""
+
+
+class Doubtful(Exception):
+    """It was asked for, and the answer did not come: it may have been done or not."""
+
+    def __init__(self, error: CommandError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Untouched(NamedTuple):
+    """A verdict: what was seen before the effect is there unchanged, so it may be done now."""
+
+
+class Done(NamedTuple):
+    """A verdict: the effect is there, and it is this command's."""
+
+    outcome: Outcome
+
+
+class Unprovable(NamedTuple):
+    """A verdict: neither is certain."""
+
+    why: str
+
+
+Verdict = Untouched | Done | Unprovable
+
+Progress = Callable[[str, int, int], Awaitable[None]]
+"""`await progress(message, done, total)`: how far an action has come; total 0 where it is not known."""
+
+
+class Actions(Protocol):
+    """What a capability can do. It knows neither of the journal nor of redelivery.
+
+    The order is: `check`, `look`, what was seen is written to the journal, `perform`. After a crash, or when
+    the answer to the effect was lost, `judge` says from what was seen and what is there now what is the case.
+    """
+
+    def declared(self) -> Mapping[str, Action]:
+        """Every action that is declared, by name."""
+
+    async def check(self, command: Command) -> None:
+        """Whether it may be done at all, without asking anybody. Raises Refused."""
+
+    async def look(self, command: Command) -> bytes:
+        """What the effect will rest on, such as uid and resourceVersion; empty for an action without.
+
+        Raises Refused.
+        """
+
+    async def perform(self, command: Command, seen: bytes, progress: Progress) -> Outcome:
+        """Do it, under the precondition that what was seen is still so. Ends cleanly when it is cancelled.
+
+        Raises Refused, Incomplete, Stale, Doubtful.
+        """
+
+    async def judge(self, command: Command, seen: bytes) -> Verdict:
+        """Whether the effect is there. Raises Refused when it cannot be asked: it may be asked again."""
 
 
 class Capability(Protocol):

@@ -11,6 +11,11 @@ from schemas.ids import ID_PATTERN, Target
 from services.runtime.settings import BusSettings, Duration, MetricsSettings
 
 _GVR = re.compile(r"[a-z0-9-]+\.v[a-z0-9]+(\.[a-z0-9.-]+)?")
+_LABEL = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+    r"=([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+)
+"""A label as Kubernetes writes it, key and value."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -26,6 +31,9 @@ class AgentSettings(BusSettings, MetricsSettings):
         default="nats://127.0.0.1:4222", validation_alias=AliasChoices("AGENT_MASTER_URL", "NATS_URL")
     )
     """Address of the NATS broker through which the master is reached."""
+
+    labels: list[str] = []
+    """By which people select agents, as `key=value`, separated by commas: `env=prod,region=eu`."""
 
     kubeconfig: str = ""
     """Path of a kubeconfig file; empty: in-cluster, else the current context of the default kubeconfig."""
@@ -79,6 +87,11 @@ class AgentSettings(BusSettings, MetricsSettings):
     metrics_listen: str = "127.0.0.1:9465"
     """Address of `/livez`, `/readyz`, `/metrics`; loopback only. A default port in use moves to the next."""
 
+    @property
+    def label_map(self) -> dict[str, str]:
+        """The labels by key."""
+        return dict(label.split("=", 1) for label in self.labels)
+
     def state_file(self, target: Target) -> Path:
         """Where the agent of `target` keeps what must outlive it."""
         return self.state.expanduser() if self.state else self.home / "agent" / f"{target.durable}.db"
@@ -99,6 +112,14 @@ class AgentSettings(BusSettings, MetricsSettings):
         for name in value:
             if not _NAMESPACE.fullmatch(name):
                 raise ValueError(f"{name!r} is not the name of a namespace; separate names by commas")
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, value: list[str]) -> list[str]:
+        for label in value:
+            if not _LABEL.fullmatch(label):
+                raise ValueError(f"{label!r} is no label; write key=value, such as env=prod")
         return value
 
     @field_validator("resources")

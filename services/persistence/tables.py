@@ -312,6 +312,156 @@ class Clock(Table, table=True):
     """The first beat after the last gap: silence before it proves nothing."""
 
 
+class Command(Table, table=True):
+    """One command, from the moment it is accepted. Its state only moves on (`schemas.commands`)."""
+
+    __table_args__ = (
+        sa.Index(None, "target_kind", "target_id", "id"),
+        sa.Index(None, "state", "finish_by"),
+        sa.Index(
+            None,
+            "operation_id",
+            "id",
+            sqlite_where=sa.text("operation_id != ''"),
+            postgresql_where=sa.text("operation_id != ''"),
+        ),
+        # A request that is repeated under one key is one command.
+        sa.Index(
+            None,
+            "actor",
+            "idempotency_key",
+            unique=True,
+            sqlite_where=sa.text("idempotency_key != ''"),
+            postgresql_where=sa.text("idempotency_key != ''"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    """UUIDv7, so that the order of ids is that of acceptance."""
+    target_kind: str
+    target_id: str
+    action: str
+    object_resource: str
+    object_namespace: str
+    object_name: str
+    actor: str
+    operation_id: str
+    """Empty for a single command."""
+    idempotency_key: str
+    fingerprint: str
+    """Of the request that had the key: another one under the same key is refused."""
+    body: bytes
+    """`schemas.commands.Command`, byte for byte as it is sent and signed."""
+    signature: str
+    """Over these bytes; empty until commands are signed."""
+    state: str
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    start_by: datetime = Field(sa_type=UTCDateTime)
+    finish_by: datetime = Field(sa_type=UTCDateTime)
+    sent_at: datetime | None = Field(sa_type=UTCDateTime)
+    """When it was first given to the broker."""
+    received_at: datetime | None = Field(sa_type=UTCDateTime)
+    """By the agent's clock; likewise `started_at` and `executed_at`."""
+    started_at: datetime | None = Field(sa_type=UTCDateTime)
+    executed_at: datetime | None = Field(sa_type=UTCDateTime)
+    finished_at: datetime | None = Field(sa_type=UTCDateTime)
+    """When its terminal state was stored."""
+    attempts: int
+    """How often it was given to the broker."""
+    journal: str
+    """Id of the agent's journal when it was first sent: only that one knows what became of it."""
+    stream_created: datetime | None = Field(sa_type=UTCDateTime)
+    stream_sequence: int = Field(sa_type=sa.BigInteger)
+    """Where its last attempt stands in the stream of that creation; 0: nowhere yet."""
+    cancel_requested_at: datetime | None = Field(sa_type=UTCDateTime)
+    cancel_reason: str
+    progress: bytes | None
+    """`schemas.commands.CommandProgressed`, the newest one."""
+    progress_sequence: int = Field(sa_type=sa.BigInteger)
+    result: bytes | None
+    """`schemas.commands.CommandCompleted` that ended it: the agent's, or a master's in its place."""
+    evidence: bytes | None
+    """The agent's `CommandCompleted` that came after the end."""
+
+
+class CommandPart(Table, table=True):
+    """A slice of a result's `data` that is larger than a message."""
+
+    __tablename__ = "command_part"
+
+    command_id: str = Field(primary_key=True)
+    index: int = Field(primary_key=True)
+    data: str
+
+
+class Outbox(Table, table=True):
+    """A command that is to be given to the broker (again): made in the transaction that accepts it, and
+    removed in the one that ends it.
+    """
+
+    __table_args__ = (sa.Index(None, "due_at"),)
+
+    command_id: str = Field(primary_key=True)
+    due_at: datetime = Field(sa_type=UTCDateTime)
+    """Of the next attempt; the first is due at once."""
+
+
+class Operation(Table, table=True):
+    """One intent that is carried out by a command on each of many agents, a few at a time."""
+
+    __table_args__ = (
+        sa.Index(None, "state", "id"),
+        sa.Index(
+            None,
+            "actor",
+            "idempotency_key",
+            unique=True,
+            sqlite_where=sa.text("idempotency_key != ''"),
+            postgresql_where=sa.text("idempotency_key != ''"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    actor: str
+    idempotency_key: str
+    fingerprint: str
+    body: bytes
+    """`schemas.operations.Operation` as it was accepted."""
+    state: str
+    reason: str
+    """Why it is paused, or how it has ended."""
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    updated_at: datetime = Field(sa_type=UTCDateTime)
+    finished_at: datetime | None = Field(sa_type=UTCDateTime)
+
+
+class OperationTarget(Table, table=True):
+    """One agent of an operation, in the order in which they are taken."""
+
+    __tablename__ = "operation_target"
+
+    operation_id: str = Field(primary_key=True)
+    position: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    target_kind: str
+    target_id: str
+    command_id: str
+    """Empty until its turn has come."""
+
+
+class Token(Table, table=True):
+    """A credential of the API. The token itself is nowhere: only its hash is."""
+
+    id: str = Field(primary_key=True)
+    name: str
+    """Whose it is: the actor of what is done with it."""
+    hash: str = Field(unique=True)
+    """SHA-256, in hexadecimal. The token has 256 random bits, so nothing slower is needed."""
+    created_at: datetime = Field(sa_type=UTCDateTime)
+    expires_at: datetime | None = Field(sa_type=UTCDateTime)
+    last_used_at: datetime | None = Field(sa_type=UTCDateTime)
+    """To the minute."""
+
+
 class DeadLetter(Table, table=True):
     """A message that somebody could not read, whole."""
 

@@ -1,16 +1,36 @@
 """One complete message of each event type, with fixed ids and times."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from schemas import registry, subjects
-from schemas.control import Confirmed, Nudge, Resync, Superseded
+from schemas.commands import (
+    Command,
+    CommandCompleted,
+    CommandError,
+    CommandObject,
+    CommandProgressed,
+    CommandReceived,
+    CommandStarted,
+    CommandState,
+    ResultPart,
+    TargetReference,
+)
+from schemas.control import (
+    CancelRequested,
+    CommandsChanged,
+    Confirmed,
+    Nudge,
+    ResultsConfirmed,
+    Resync,
+    Superseded,
+)
 from schemas.deadletter import DeadLetter
 from schemas.envelope import Envelope, sequence_text
 from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope
-from schemas.ids import kubernetes
+from schemas.ids import AgentKind, kubernetes
 from schemas.kubernetes.base import ObjectMeta
 from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
 from schemas.presence import Collection, CollectionState, Health, Heartbeat, ServiceHeartbeat
@@ -62,6 +82,21 @@ FRAME = Frame(
         workloads={"deployments": Workloads(count=1, desired=1, ready=1)},
         events={"Normal": 2},
     ),
+)
+
+COMMAND_ID = "019a9d2e-7a00-7000-8000-0000000000c1"
+JOURNAL = "019a9d2e-7a00-7000-8000-0000000000f1"
+COMMAND = Command(
+    id=COMMAND_ID,
+    target=TargetReference(kind=AgentKind.KUBERNETES, id="local"),
+    instance="0d9a4b7e-0000-4000-8000-000000000000",
+    action="scale",
+    object=CommandObject(resource="deployments", namespace="shop", name="web"),
+    params={"replicas": 3},
+    created_at=TIME,
+    start_by=TIME + timedelta(minutes=5),
+    finish_by=TIME + timedelta(minutes=10),
+    actor="token/cli",
 )
 
 MESSAGES: dict[str, tuple[str, Envelope]] = {
@@ -181,6 +216,72 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
             message(registry.EVENTS_CONFIRMED, Confirmed(epoch=EPOCH, sequence=41), MASTER),
         ),
         (subjects.nudge(3), message(registry.ROWS_CHANGED, Nudge(shard=3, rev=9), MASTER)),
+        (
+            subjects.command(CLUSTER, "scale"),
+            message(
+                registry.COMMAND_SENT,
+                COMMAND,
+                MASTER,
+                journal=JOURNAL,
+                expirytime="2026-11-21T08:35:00Z",
+            ),
+        ),
+        *(
+            (subjects.result(CLUSTER, COMMAND_ID), message(event_type, body, AGENT))
+            for event_type, body in (
+                (
+                    registry.COMMAND_RECEIVED,
+                    CommandReceived(command_id=COMMAND_ID, journal=JOURNAL, at=TIME),
+                ),
+                (registry.COMMAND_STARTED, CommandStarted(command_id=COMMAND_ID, at=TIME)),
+                (
+                    registry.COMMAND_PROGRESSED,
+                    CommandProgressed(
+                        command_id=COMMAND_ID,
+                        sequence=1,
+                        at=TIME,
+                        message="evicted shop/web-0",
+                        done=1,
+                        total=4,
+                    ),
+                ),
+                (
+                    registry.PART_PUBLISHED,
+                    ResultPart(command_id=COMMAND_ID, index=0, count=2, data='{"items":['),
+                ),
+                (
+                    registry.COMMAND_COMPLETED,
+                    CommandCompleted(
+                        command_id=COMMAND_ID,
+                        state=CommandState.FAILED,
+                        success=False,
+                        error=CommandError(
+                            code="not_found",
+                            message='404 deployments.apps "web" not found',
+                            status=404,
+                            reason="NotFound",
+                        ),
+                        executed_at=TIME,
+                    ),
+                ),
+            )
+        ),
+        (
+            subjects.control(CLUSTER, "results"),
+            message(registry.RESULTS_CONFIRMED, ResultsConfirmed(command_ids=[COMMAND_ID]), MASTER),
+        ),
+        (
+            subjects.control(CLUSTER, "cancel"),
+            message(
+                registry.CANCEL_REQUESTED,
+                CancelRequested(command_id=COMMAND_ID, reason="asked for by token/cli"),
+                MASTER,
+            ),
+        ),
+        (
+            subjects.COMMANDS_CHANGED,
+            message(registry.COMMANDS_CHANGED, CommandsChanged(command_ids=[COMMAND_ID]), MASTER),
+        ),
     )
 }
 """Subject and envelope of one message per event type."""

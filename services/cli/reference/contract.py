@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from schemas import registry, topology
+from schemas import registry
 from schemas.envelope import EXTENSIONS, JSON
 from schemas.kubernetes.snapshot import ClusterSnapshot
 from schemas.registry import EventType
@@ -24,6 +24,8 @@ PARAMETERS = {
     "objectKind": "The kind of the object that the Event is about.",
     "service": "The name of a core service: master, api.",
     "instance": "One process of that service.",
+    "action": "The name of the action.",
+    "command": "The command's id.",
 }
 """The parameters of the registry's channels."""
 
@@ -162,6 +164,8 @@ def _stream(stream: Stream) -> dict[str, Any]:
     }
     if stream.max_messages_per_subject > 0:
         described["maxMessagesPerSubject"] = stream.max_messages_per_subject
+    if stream.message_ttl:
+        described["messageTTL"] = True
     return described
 
 
@@ -197,7 +201,10 @@ def _headers() -> dict[str, Any]:
             "ce-time": {**text, "format": "date-time"},
             "ce-datacontenttype": {**text, "default": JSON},
             **{f"ce-{name}": text for name in EXTENSIONS},
-            "Nats-Msg-Id": {**text, "description": f"The id again; streams of {topology.CORE} drop repeats."},
+            "Nats-Msg-Id": {
+                **text,
+                "description": "The id; a command's has its attempt. A stream drops repeats.",
+            },
             "Content-Encoding": {"enum": ["identity", "gzip"]},
         },
     }

@@ -11,13 +11,10 @@ from schemas.topology import Export, Stream, User
 
 _NANOSECONDS = 1_000_000_000
 
-MAX_CONSUMERS = 1000
-"""Of one stream. Written out: the broker reads "unlimited" (-1) as its own default, which is this."""
-
 
 def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
     """The JetStream configuration of a stream, as `$JS.API.STREAM.CREATE` and `nats stream add` read it."""
-    return {
+    config = {
         "name": stream.name,
         "description": stream.description,
         "subjects": list(stream.subjects),
@@ -31,7 +28,7 @@ def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
         "max_msgs": -1,
         "max_msg_size": -1,
         "max_msgs_per_subject": stream.max_messages_per_subject,
-        "max_consumers": MAX_CONSUMERS,
+        "max_consumers": stream.max_consumers,
         "duplicate_window": stream.duplicate_window * _NANOSECONDS,
         "deny_delete": True,
         "deny_purge": True,
@@ -40,6 +37,7 @@ def stream_config(stream: Stream, replicas: int = 1) -> dict[str, Any]:
         "mirror_direct": False,
         "sealed": False,
     }
+    return config | {"allow_msg_ttl": True} if stream.message_ttl else config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +136,7 @@ def _user_text(user: User, key: str) -> str:
             f"      {{ nkey: {_value(key)}, permissions: {{",
             f"        publish: {{ allow: [{_list(user.publish)}] }}",
             f"        subscribe: {{ allow: [{_list(user.subscribe)}] }}",
+            *(["        allow_responses: true"] if user.answers else []),
             "      } }",
         ]
     )

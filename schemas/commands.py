@@ -1,0 +1,276 @@
+"""Commands: what an agent is asked to do, where that stands, and what it says of it.
+
+A command is asked for once, by whoever writes its row, and reaches exactly one terminal state. Its states
+only ever move on; reports may come late, twice or out of order, and change nothing then.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, Field, field_validator
+
+from schemas.ids import AgentKind, Target
+from schemas.presence import Message
+
+
+class CommandState(StrEnum):
+    """Where a command stands; the same in database, bus, API and documentation."""
+
+    ACCEPTED = "accepted"
+    """It is stored, and will be sent."""
+    SENT = "sent"
+    """The broker keeps it for its agent."""
+    RECEIVED = "received"
+    """The agent has taken custody: it is in the agent's journal."""
+    RUNNING = "running"
+    """It may have an effect from now on."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It was tried; the error says what is known of its effect."""
+    REJECTED = "rejected"
+    """The agent has refused it: nothing was done."""
+    EXPIRED = "expired"
+    """Not begun by `start_by`: nothing was done, and nothing will be."""
+    CANCELED = "canceled"
+    """Ended on request; what had been done by then is in its result."""
+    UNKNOWN = "unknown"
+    """Handed out, and nobody can prove what became of it. A late result is attached as evidence."""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it is the last one."""
+        return self not in _RANK
+
+    def may_become(self, state: "CommandState") -> bool:
+        """Whether a command here may move to `state`: forwards only, and from a terminal one nowhere."""
+        if self.terminal:
+            return False
+        return state.terminal or _RANK[state] > _RANK[self]
+
+    @property
+    def before(self) -> tuple["CommandState", ...]:
+        """The states from which a command may come here."""
+        return tuple(state for state in CommandState if state.may_become(self))
+
+
+_RANK = {
+    CommandState.ACCEPTED: 0,
+    CommandState.SENT: 1,
+    CommandState.RECEIVED: 2,
+    CommandState.RUNNING: 3,
+}
+
+OPEN_STATES = tuple(_RANK)
+"""The states of a command that has not ended."""
+
+
+class ErrorCode(StrEnum):
+    """Why a command did not succeed. Open: a reader must expect others."""
+
+    UNKNOWN_ACTION = "unknown_action"
+    INVALID = "invalid"
+    """Its parameters or its object are not what the action takes; also 400 and 422 of the API server."""
+    WRONG_TARGET = "wrong_target"
+    """It names another agent, or another cluster stands behind the id than the one it was meant for."""
+    NOT_ALLOWED = "not_allowed"
+    """The agent is read-only, or its allow list does not have it."""
+    LATE = "late"
+    """It came after `start_by`."""
+    FORBIDDEN = "forbidden"
+    """401 or 403 of the API server: the agent's role lacks the right."""
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    """409: something has changed meanwhile, another object has the name, or another manager the field."""
+    THROTTLED = "throttled"
+    """429: among others, a disruption budget that allows no eviction now."""
+    SERVER = "server"
+    """500 and above."""
+    UNREACHABLE = "unreachable"
+    """No connection to the API server, so nothing was done."""
+    TIMEOUT = "timeout"
+    """It was sent and not answered, or not finished, in time."""
+    INTERRUPTED = "interrupted"
+    """The agent ended in the middle of it, and what is there does not prove the outcome."""
+    JOURNAL_LOST = "journal_lost"
+    """The journal that may have held it is gone."""
+    TOO_LARGE = "too_large"
+    """More than a result may have."""
+    CANCELED = "canceled"
+    INTERNAL = "internal"
+    """A fault of ours; the agent's log has it."""
+
+
+class Nature(StrEnum):
+    """What an action does to its object."""
+
+    READ = "read"
+    CHANGE = "change"
+    DESTROY = "destroy"
+
+
+class Params(BaseModel):
+    """Base of an action's parameters: what is not known is an error, or a typing mistake would be obeyed."""
+
+    model_config = {"extra": "forbid", "frozen": True}
+
+
+class NoParams(Params):
+    """The action takes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One thing that an agent of some kind can be asked to do."""
+
+    name: str
+    description: str
+    nature: Nature
+    params: type[Params] = NoParams
+    resources: tuple[str, ...] = ()
+    """The resources of the objects that it works on; empty: any, or the parameters name it."""
+    needs_object: bool = True
+    """Whether the command has to name an object."""
+    repeat_safe: bool = False
+    """Done twice it has the same effect as once: after a crash it is simply done again."""
+    long: bool = False
+    """It may take minutes; it reports its progress, and others do not wait for it."""
+    cancellable: bool = False
+    """It can be ended while it runs."""
+    dry_run: bool = True
+    """Whether it can be tried without an effect."""
+
+
+class CommandObject(Message):
+    """The object that a command is about. Empty where the action takes none."""
+
+    resource: str = ""
+    """kubectl's plural, or `<plural>.<version>.<group>`."""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    """Where it is given, the object that has the name must be this one."""
+
+
+class TargetReference(Message):
+    """The agent that a command is for."""
+
+    kind: AgentKind
+    id: str
+
+    def target(self) -> Target:
+        """Raises ContractError when the id is none."""
+        return Target(self.kind, self.id)
+
+
+class Command(Message):
+    """One command: these bytes are stored, sent, signed and journaled as they are."""
+
+    id: str
+    target: TargetReference
+    instance: str = ""
+    """What stood behind the id when it was asked for: another one refuses. Empty: not known."""
+    action: str
+    object: CommandObject = CommandObject()
+    params: dict[str, Any] = {}
+    dry_run: bool = False
+    created_at: datetime
+    start_by: datetime
+    """Not begun after it."""
+    finish_by: datetime
+    """Ended by then, in whichever state."""
+    actor: str = ""
+    """Who asked for it."""
+    operation: str = ""
+    """The operation that it is a part of; empty for a single one."""
+
+    @field_validator("created_at", "start_by", "finish_by")
+    @classmethod
+    def _aware(cls, value: datetime) -> datetime:
+        if value.tzinfo is None:
+            raise ValueError("a time without a time zone")
+        return value
+
+
+class CommandError(Message):
+    """Why a command did not succeed."""
+
+    code: str
+    """An ErrorCode."""
+    message: str
+    """For a person: the API server's own words where it has spoken."""
+    status: int = 0
+    """The API server's HTTP status; 0: it did not answer, or was not asked."""
+    reason: str = ""
+    """The API server's `reason`, such as `Conflict`."""
+
+
+# --- what an agent says of a command -----------------------------------------------------------------
+
+
+class CommandReceived(Message):
+    """It is in the journal: the agent answers for it from now on."""
+
+    command_id: str
+    journal: str
+    at: datetime
+    """By the agent's clock, as all times of reports."""
+
+
+class CommandStarted(Message):
+    """It may have an effect from now on."""
+
+    command_id: str
+    at: datetime
+
+
+class CommandProgressed(Message):
+    """How far a long one has come."""
+
+    command_id: str
+    sequence: int
+    """Counts up from 1; a lower one that comes later is old."""
+    at: datetime
+    message: str
+    done: int = 0
+    total: int = 0
+    """0: not known."""
+
+
+class ResultPart(Message):
+    """A slice of a result's `data` that does not fit into one message; all are sent before the end of it."""
+
+    command_id: str
+    index: int = Field(ge=0)
+    count: int = Field(ge=1)
+    data: str
+    """A slice of the JSON text of `data`."""
+
+
+class CommandCompleted(Message):
+    """The end of a command, as its agent knows it."""
+
+    command_id: str
+    state: CommandState
+    success: bool
+    data: Any = None
+    """What the action gives back; null while `parts` says that it travels in slices."""
+    parts: int = 0
+    """Number of ResultPart messages that hold `data`."""
+    error: CommandError | None = None
+    warnings: list[str] = []
+    """The API server's warnings (RFC 9111, `Warning: 299`)."""
+    executed_at: datetime
+    """When the effect was there, or it was clear that there is none."""
+
+    @field_validator("state")
+    @classmethod
+    def _terminal(cls, value: CommandState) -> CommandState:
+        if not value.terminal:
+            raise ValueError(f"{value} is not the end of a command")
+        return value
+
+
+MAX_RESULT = 64 * 1024 * 1024
+"""Bytes of JSON that a result's `data` may have; beyond it the command fails with `too_large`."""

@@ -1,0 +1,1 @@
+"""Commands and operations: accepting, sending, ending and asking for them."""
