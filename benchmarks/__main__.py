@@ -34,6 +34,7 @@ BENCHMARKS = {
     "first_state": Benchmark(limit=180, cluster=True),
     "agent_memory": Benchmark(limit=240, cluster=True),
     "change_visible": Benchmark(limit=420, cluster=True),
+    "commands": Benchmark(limit=420, cluster=True),
     "memory_slope": Benchmark(limit=420),
     "fleet": Benchmark(limit=600),
     "converge": Benchmark(limit=300),

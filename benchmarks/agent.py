@@ -16,9 +16,12 @@ DEADLINE = 180.0
 
 @asynccontextmanager
 async def running(
-    kubeconfig: Path, home: Path, broker: Broker, *, heartbeat: str = "2s", digest: str = "5s"
+    kubeconfig: Path, home: Path, broker: Broker, *, heartbeat: str = "2s", digest: str = "5s", **more: str
 ) -> AsyncIterator[Process]:
-    """The agent as users start it; on entry all that it collects is synced, by its own heartbeat."""
+    """The agent as users start it; on entry all that it collects is synced, by its own heartbeat.
+
+    `more`: further variables of its environment.
+    """
     complete = asyncio.Event()
 
     async def look(_subject: str, envelope: Envelope) -> None:
@@ -33,6 +36,7 @@ async def running(
         "AGENT_METRICS_LISTEN": "127.0.0.1:0",
         "AGENT_HEARTBEAT_INTERVAL": heartbeat,
         "AGENT_SNAPSHOT_INTERVAL": digest,
+        **more,
     }
     async with stage.connect(broker, home, topology.READER.name) as reader:
         await reader.subscribe(subjects.heartbeat(stage.BENCH), look)

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from services.runtime.listen import any_port
+from tests.tokens import AUTHORIZED, admit
 
 START = 60.0
 """Seconds until a service is ready."""
@@ -135,6 +136,15 @@ class Rest:
                 raise RuntimeError(f"GET {path}: {response.status} {answer[:500].decode()}")
             return msgspec.json.decode(answer, type=dict[str, Any])
 
+    async def post(self, path: str, body: object, key: str) -> dict[str, Any]:
+        """POST under /api/v1 with an Idempotency-Key; what was accepted."""
+        headers = {"Idempotency-Key": key}
+        async with self.session.post(f"{self.url}/api/v1{path}", json=body, headers=headers) as response:
+            answer = await response.read()
+            if response.status != 202:
+                raise RuntimeError(f"POST {path}: {response.status} {answer[:500].decode()}")
+            return msgspec.json.decode(answer, type=dict[str, Any])
+
     async def agents(self) -> dict[str, dict[str, Any]]:
         """Every agent by id."""
         found = await self.get("/agents", limit="10000")
@@ -167,10 +177,11 @@ async def core(folder: Path, broker_url: str, database_url: str) -> AsyncIterato
             await asyncio.sleep(0.05)
         if upgrade.code:
             upgrade.check()
+    await admit(database_url)
     async with (
         Process("master", folder, variables) as master,
         Process("api", folder, variables) as api,
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+        aiohttp.ClientSession(headers=AUTHORIZED, timeout=aiohttp.ClientTimeout(total=30)) as session,
     ):
         rest = Rest(session, f"http://127.0.0.1:{port}")
         async with asyncio.timeout(START):

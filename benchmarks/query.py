@@ -32,6 +32,7 @@ from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import Position, ReceivedFrame
 from services.runtime.bus.consumer import Cursor
 from services.runtime.listen import any_port
+from tests.tokens import AUTHORIZED, admit
 
 LISTED = kubernetes("listed")
 PODS = "pods"
@@ -125,12 +126,13 @@ async def _api(folder: Path, broker_url: str, database_url: str) -> AsyncIterato
     port = any_port("127.0.0.1")
     variables = {"NATS_URL": broker_url, "DATABASE_URL": database_url, "API_LISTEN": f"127.0.0.1:{port}"}
     timeout, connector = aiohttp.ClientTimeout(total=60), aiohttp.TCPConnector(limit=0)
+    await admit(database_url)
     # Without compression: what is measured is the list, not gzip.
     async with (
         Process("api", folder, variables) as api,
         aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session,
     ):
-        session.headers["Accept-Encoding"] = "identity"
+        session.headers.update({"Accept-Encoding": "identity", **AUTHORIZED})
         rest = Rest(session, f"http://127.0.0.1:{port}")
         async with asyncio.timeout(START):
             while not await is_ready(rest):

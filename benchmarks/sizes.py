@@ -38,6 +38,12 @@ class Sizes:
     slope_objects: tuple[int, ...] = (5000, 15_000, 30_000)
     slope_settle: float = 15.0
 
+    commands: int = 100
+    """One after the other, each beside `kubectl scale` and a bare PATCH."""
+    command_burst: int = 1000
+    """Commands that are asked for as fast as they are taken."""
+    command_agents: int = 100
+
     events: int = 30_000
     event_agents: int = 16
 
@@ -72,6 +78,9 @@ SMALL = Sizes(
     arrivals=1,
     slope_objects=(200, 600, 1000),
     slope_settle=5.0,
+    commands=10,
+    command_burst=100,
+    command_agents=10,
     events=8000,
     listed_pods=500,
     labelled_pods=2000,

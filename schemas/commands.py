@@ -4,7 +4,8 @@ A command is asked for once, by whoever writes its row, and reaches exactly one 
 only ever move on; reports may come late, twice or out of order, and change nothing then.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -140,6 +141,15 @@ class Action:
     """It can be ended while it runs."""
     dry_run: bool = True
     """Whether it can be tried without an effect."""
+    by_verb: Mapping[str, Nature] = field(default_factory=dict)
+    """Its nature where the parameter `verb` decides it; `nature` is the worst of them."""
+
+    data: Mapping[str, str] = field(default_factory=dict)
+    """What the `data` of its result has, by field: for the reference."""
+
+    def nature_of(self, params: Mapping[str, Any]) -> Nature:
+        """What it does to its object with these parameters."""
+        return self.by_verb.get(str(params.get("verb")), self.nature)
 
 
 class CommandObject(Message):

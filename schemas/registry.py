@@ -32,6 +32,7 @@ from schemas.envelope import Envelope
 from schemas.errors import ContractError, UnknownType
 from schemas.frames import Frame
 from schemas.kubernetes.event import KubernetesEvent
+from schemas.logs import LogsPublished, LogsRequested, LogsTaken
 from schemas.presence import Heartbeat, ServiceHeartbeat
 from schemas.topology import Stream
 
@@ -216,6 +217,28 @@ COMMANDS_CHANGED = EventType(
     None,
     "Tells masters and apis that commands were accepted or have moved on.",
 )
+LOGS_REQUESTED = EventType(
+    "io.atlhyper.core.logs.requested.v1",
+    LogsRequested,
+    "atlhyper.down.kubernetes.{cluster}.ctl.logs",
+    None,
+    "Asks an agent for logs; repeated until the first call of the session.",
+)
+_LOGS = "atlhyper.up.kubernetes.{cluster}.call.logs.{session}"
+LOGS_PUBLISHED = EventType(
+    "io.atlhyper.kubernetes.log.published.v1",
+    LogsPublished,
+    _LOGS,
+    None,
+    "The next lines of a session, as a request; only the api that holds the session answers.",
+)
+LOGS_TAKEN = EventType(
+    "io.atlhyper.core.logs.taken.v1",
+    LogsTaken,
+    _LOGS,
+    None,
+    "The answer to that request, on its reply subject: how much may follow.",
+)
 
 ALL: dict[str, EventType[Any]] = {
     event_type.name: event_type
@@ -239,6 +262,9 @@ ALL: dict[str, EventType[Any]] = {
         RESULTS_CONFIRMED,
         CANCEL_REQUESTED,
         COMMANDS_CHANGED,
+        LOGS_REQUESTED,
+        LOGS_PUBLISHED,
+        LOGS_TAKEN,
     )
 }
 """Every event type, by name."""

@@ -9,7 +9,10 @@ import pytest
 from services.runtime import logs
 
 # The fixtures that start real servers live beside the tests of those servers.
-pytest_plugins = [f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api", "postgres")]
+pytest_plugins = [
+    *(f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api", "postgres", "logs")),
+    "tests.agent.acting",
+]
 
 # Who runs us in the background may have us ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -11,15 +11,21 @@ from schemas.presence import CollectionState, Heartbeat
 from schemas.presence import Health as HealthReport
 from services.agent.capability import Capability, Identity
 from services.agent.gateway.bus import BusGateway
+from services.agent.gateway.commands import BusCommands
 from services.agent.gateway.interfaces import Unavailable
+from services.agent.gateway.logs import BusLogCalls
 from services.agent.kubernetes.factory import kubernetes_capability
+from services.agent.scheduler.commands.scheduler import CommandScheduler
 from services.agent.scheduler.events import EventScheduler
 from services.agent.scheduler.heartbeats import HeartbeatScheduler
+from services.agent.scheduler.logs import LogScheduler
 from services.agent.scheduler.snapshots import SnapshotScheduler
 from services.agent.scheduler.standby import Standby
 from services.agent.settings import AgentSettings
+from services.agent.store import journal_rows
 from services.agent.store import rows as spool_tables
 from services.agent.store.file import StateFile
+from services.agent.store.journal import Journal
 from services.agent.store.spool import Spool
 from services.runtime import logs
 from services.runtime.bus import client as bus_client
@@ -36,6 +42,8 @@ CAPABILITIES: dict[AgentKind, Callable[[AgentSettings], AbstractAsyncContextMana
 }
 """What an agent can serve: the next kind is one line here."""
 
+TABLES = (*spool_tables.TABLES, *journal_rows.TABLES)
+"""Of the state file."""
 GOOD = (CollectionState.SYNCED, CollectionState.OFF)
 
 
@@ -77,6 +85,23 @@ class Agent:
             full_interval=settings.snapshot_full_interval,
             events=self.events.by_type,
         )
+        self.logs = LogScheduler(capability.logs, BusLogCalls(bus, target), settings.log_sessions)
+        self.commands = CommandScheduler(
+            target,
+            identity.instance,
+            capability.actions,
+            Journal(file, self.gateway.clock.now),
+            BusCommands(
+                bus,
+                target,
+                self.gateway,
+                poll_interval=settings.command_poll_interval,
+                patience=settings.timeout_command_poll,
+            ),
+            read_only=settings.read_only,
+            patience=settings.timeout_confirm,
+            now=self.gateway.clock.now,
+        )
         self.heartbeats = HeartbeatScheduler(
             self.compose,
             self.state,
@@ -94,13 +119,21 @@ class Agent:
             platform=self._identity.platform,
             read_only=self._settings.read_only,
         )
+        await self.commands.journal.begin()  # its id is in every heartbeat
+        await self.commands.listen()
         await self.gateway.on_resync(self.resync)
         await self.gateway.on_superseded(self.superseded)
         await self.gateway.on_confirmed(self.events.confirmed)
+        await self.gateway.on_logs_requested(self.logs.requested)
         service.supervise("heartbeats", self.heartbeats.run)
         service.supervise("announce", _each(self._settings.snapshot_full_interval, self.announce))
         service.supervise("events", lambda: self.standby.while_serving(self.events.run))
         service.supervise("snapshots", lambda: self.standby.while_serving(self.snapshots.run))
+        service.supervise("journal", self.commands.recover)
+        service.supervise("reports", self.commands.report)
+        service.supervise("execution", lambda: self.standby.while_serving(self.commands.execute))
+        service.supervise("commands", lambda: self.standby.while_serving(self.commands.take))
+        service.supervise("logs", lambda: self.standby.while_serving(self.logs.run))
 
     async def announce(self) -> None:
         """Ask what we may do there, and say so with the next heartbeat."""
@@ -130,7 +163,7 @@ class Agent:
         collection = [] if standing_by else self._capability.collection()
         bad = [item for item in collection if item.state not in GOOD]
         troubles = [f"{item.resource}: {item.reason or item.state}" for item in bad[:3]]
-        troubles[:0] = filter(None, (self._bus.health(), self.spool.trouble()))
+        troubles[:0] = filter(None, (self._bus.health(), self.spool.trouble(), self.commands.trouble()))
         if standing_by:
             troubles = [standing_by]
         status = "standby" if standing_by else "degraded" if troubles else "running"
@@ -142,6 +175,7 @@ class Agent:
             interval=self._settings.heartbeat_interval,
             capabilities=self._capabilities,
             labels=self._settings.label_map,
+            journal=self.commands.journal.id,
             read_only=self._settings.read_only,
             health=HealthReport(
                 healthy=not troubles,
@@ -156,6 +190,7 @@ class Agent:
                 "events_repeated": self.events.repeated,
                 "events_unconfirmed": self.spool.unconfirmed,
                 "events_dropped": self.spool.dropped,
+                **self.commands.counters(),
                 **self._capability.counters(),
             },
         )
@@ -163,8 +198,9 @@ class Agent:
     def state(self) -> Hashable:
         """What the master should hear of soon: epoch, rights, and where the collection stands."""
         collection = tuple((i.resource, i.state, bool(i.reason)) for i in self._capability.collection())
-        troubled = bool(self.spool.trouble()), bool(self._bus.health())
-        return self.snapshots.epoch, tuple(self._capabilities), self.standby.reason, troubled, collection
+        troubled = bool(self.spool.trouble()), bool(self._bus.health()), bool(self.commands.trouble())
+        told = self.snapshots.epoch, tuple(self._capabilities), self.commands.journal.id, self.standby.reason
+        return told, troubled, collection
 
     def unready(self) -> str | None:
         """Why not every resource is collected; None when all are, or none is to be."""
@@ -181,7 +217,7 @@ async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -
     health = Health("agent")
     listen, was_set = settings.metrics_listen, settings.was_set("metrics_listen")
     async with (
-        StateFile(settings.state_file(target), spool_tables.TABLES) as file,
+        StateFile(settings.state_file(target), TABLES) as file,
         CAPABILITIES[kind](settings) as capability,
         health.serve(listen, was_set, name="AGENT_METRICS_LISTEN"),
         bus_client.connect(settings, topology.agent(target).name, name=f"agent {target}") as bus,
@@ -197,6 +233,7 @@ async def run(settings: AgentSettings, kind: AgentKind = AgentKind.KUBERNETES) -
             health.check("serving", lambda: agent.standby.reason or None)
             health.check("collection", agent.unready)
             health.check("spool", lambda: agent.spool.trouble() or None)
+            health.check("commands", lambda: agent.commands.trouble() or None)
             await agent.start(service)
             try:
                 await service.wait()

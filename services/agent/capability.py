@@ -13,6 +13,7 @@ from msgspec import Struct
 from schemas.commands import Action, Command, CommandError
 from schemas.frames import Scope
 from schemas.ids import AgentKind
+from schemas.logs import LogError, LogPosition, LogsRequested
 from schemas.presence import Collection
 
 
@@ -158,10 +159,46 @@ class Actions(Protocol):
         """Whether the effect is there. Raises Refused when it cannot be asked: it may be asked again."""
 
 
+# --- logs --------------------------------------------------------------------------------------------
+
+
+class LogsUnavailable(Exception):
+    """Logs cannot be read (any further): the error says why."""
+
+    def __init__(self, error: LogError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class LogSink(Protocol):
+    """Takes lines; waits while the reader is slower than the source."""
+
+    def opened(self, warnings: Sequence[str]) -> None:
+        """What cannot be read at all is known by now: the warnings name it."""
+
+    async def put(self, data: bytes, position: LogPosition) -> None:
+        """Lines of one container, as they are to be shown, and the place behind them."""
+
+
+class Logs(Protocol):
+    """What a capability can read aloud. It knows neither of sessions nor of calls."""
+
+    async def read_logs(self, asked: LogsRequested, sink: LogSink) -> None:
+        """Put what is asked for, until there can be nothing more of it. Raises LogsUnavailable."""
+
+
 class Capability(Protocol):
     """One kind of thing an agent can serve."""
 
     kind: AgentKind
+
+    @property
+    def actions(self) -> Actions:
+        """What it can do; `announce` names what it may."""
+
+    @property
+    def logs(self) -> Logs:
+        """What can be read of the things it runs."""
 
     async def identify(self) -> Identity:
         """Who is there. Raises UserError when it can't be reached or refuses us."""

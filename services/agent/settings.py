@@ -16,6 +16,10 @@ _LABEL = re.compile(
     r"=([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 )
 """A label as Kubernetes writes it, key and value."""
+_RULE = re.compile(
+    r"(read|write|get|list|create|update|patch|delete):(\*|[a-z0-9][-a-z0-9]*)(\.[a-z0-9][-a-z0-9.]*)?"
+    r"(/(status|scale))?(@[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?"
+)
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -40,6 +44,13 @@ class AgentSettings(BusSettings, MetricsSettings):
 
     read_only: bool = True
     """Whether the agent refuses whatever changes its cluster."""
+
+    dynamic: list[str] = ["read:*"]
+    """What the action `dynamic` may ask the API server for, where the agent's role allows it: rules
+    `<verb>:<resource>[/<subresource>][@<namespace>]`, separated by commas. The verb is get, list, create,
+    update, patch or delete, `read` for the first two, `write` for the others; the resource is `*`, kubectl's
+    plural, `<plural>.<group>` or `*.<group>`: `read:*,patch:configmaps@web,write:widgets.example.com`.
+    Secrets are never asked for."""
 
     namespaces: list[str] = []
     """Namespaces to collect, separated by commas; empty: all. What has no namespace is always collected."""
@@ -81,8 +92,17 @@ class AgentSettings(BusSettings, MetricsSettings):
     timeout_watch: Duration = Field(default=45.0, ge=1.0, le=75.0)
     """Time after which the API server ends a watch; five seconds more of silence, and it can't be reached."""
 
+    command_poll_interval: Duration = 1.0
+    """Time to wait after a failed attempt to ask for commands, give or take half."""
+
+    timeout_command_poll: Duration = 60.0
+    """Time without an answer to that after which the agent says so."""
+
     timeout_heartbeat: Duration = 10.0
     """Limit of sending one heartbeat."""
+
+    log_sessions: int = Field(default=50, ge=0, le=1000)
+    """Readers of logs that are served at once; further ones are told so."""
 
     metrics_listen: str = "127.0.0.1:9465"
     """Address of `/livez`, `/readyz`, `/metrics`; loopback only. A default port in use moves to the next."""
@@ -99,6 +119,7 @@ class AgentSettings(BusSettings, MetricsSettings):
     @field_validator(
         "snapshot_interval", "snapshot_full_interval", "heartbeat_interval",
         "timeout_confirm", "timeout_http_client", "timeout_snapshot_collect", "timeout_heartbeat",
+        "command_poll_interval", "timeout_command_poll",
     )  # fmt: skip
     @classmethod
     def _positive(cls, value: float) -> float:
@@ -112,6 +133,16 @@ class AgentSettings(BusSettings, MetricsSettings):
         for name in value:
             if not _NAMESPACE.fullmatch(name):
                 raise ValueError(f"{name!r} is not the name of a namespace; separate names by commas")
+        return value
+
+    @field_validator("dynamic")
+    @classmethod
+    def _are_rules(cls, value: list[str]) -> list[str]:
+        for rule in value:
+            if not _RULE.fullmatch(rule):
+                raise ValueError(
+                    f"{rule!r} is no rule; write <verb>:<resource>[@<namespace>]: patch:configmaps@web"
+                )
         return value
 
     @field_validator("labels")

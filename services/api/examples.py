@@ -35,6 +35,7 @@ AGENT = models.Agent(
     epoch="019a9d2e-7a00-7000-8000-000000000001",
     read_only=True,
     capabilities=["observe:pods"],
+    labels={"env": "prod"},
     health=models.AgentHealth(healthy=True, status="running", start_time=_TIME),
     in_sync=True,
     resync_reason="",
@@ -162,6 +163,98 @@ DEAD_LETTERS = models.DeadLetterList(items=[_DEAD_LETTER], continue_=_TOKEN, rem
 DEAD_LETTER = to_builtins(_DEAD_LETTER) | {"body": "e30="}
 
 
+_COMMAND: dict[str, Any] = {
+    "id": "019a9d2e-7a00-7000-8000-0000000000c1",
+    "target": {"kind": "kubernetes", "id": "prod-eu"},
+    "cluster_id": "prod-eu",
+    "action": "scale",
+    "object": {"resource": "deployments", "namespace": "shop", "name": "web", "uid": ""},
+    "params": {"replicas": 3},
+    "dry_run": False,
+    "actor": "token/laptop",
+    "created_at": "2026-11-21T08:00:00Z",
+    "start_by": "2026-11-21T08:05:00Z",
+    "finish_by": "2026-11-21T08:07:00Z",
+    "state": "accepted",
+    "attempts": 0,
+    "warnings": [],
+    "cancel_reason": "",
+    "note": "",
+}
+ACCEPTED_COMMAND = _COMMAND | {"note": "its agent is lost; it waits until 2026-11-21T08:05:00Z"}
+_ENDED_COMMAND = _COMMAND | {
+    "state": "succeeded",
+    "sent_at": "2026-11-21T08:00:00.004Z",
+    "received_at": "2026-11-21T08:00:00.006Z",
+    "started_at": "2026-11-21T08:00:00.009Z",
+    "executed_at": "2026-11-21T08:00:00.019Z",
+    "finished_at": "2026-11-21T08:00:00.024Z",
+    "attempts": 1,
+    "success": True,
+}
+COMMAND = _ENDED_COMMAND | {"data": {"replicas": 3}}
+COMMANDS = {"items": [_ENDED_COMMAND], "continue": _TOKEN}
+
+_LIVE_OBJECT: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web-0", "namespace": "shop", "resourceVersion": "4711"},
+    "status": {"phase": "Running"},
+}
+LIVE = {
+    "object": _LIVE_OBJECT,
+    "read_at": "2026-11-21T08:00:00.019Z",
+    "age": 0.004,
+    "command_id": _COMMAND["id"],
+}
+LIVE_YAML = """\
+# kubernetes/prod-eu, 2026-11-21T08:00:00Z, command 019a9d2e-7a00-7000-8000-0000000000c1
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web-0
+  namespace: shop
+  resourceVersion: '4711'
+status:
+  phase: Running
+"""
+
+_OPERATION: dict[str, Any] = {
+    "id": "019a9d2e-7a00-7000-8000-0000000000d1",
+    "action": "restart",
+    "object": {"resource": "deployments", "namespace": "shop", "name": "web", "uid": ""},
+    "params": {},
+    "dry_run": False,
+    "strategy": {"max_unavailable": 1, "max_failures": 0, "timeout": 600.0},
+    "actor": "token/laptop",
+    "created_at": "2026-11-21T08:00:00Z",
+    "state": "running",
+    "reason": "",
+    "updated_at": "2026-11-21T08:00:00Z",
+    "counts": {"waiting": 1, "succeeded": 1},
+}
+OPERATIONS = {"items": [_OPERATION], "continue": _TOKEN}
+OPERATION = _OPERATION | {
+    "targets": [
+        {
+            "target": {"kind": "kubernetes", "id": "prod-eu"},
+            "command_id": _COMMAND["id"],
+            "state": "succeeded",
+            "started_at": "2026-11-21T08:00:00.004Z",
+            "finished_at": "2026-11-21T08:00:00.024Z",
+            "error": None,
+        },
+        {
+            "target": {"kind": "kubernetes", "id": "prod-us"},
+            "command_id": None,
+            "state": None,
+            "started_at": None,
+            "finished_at": None,
+            "error": None,
+        },
+    ]
+}
+
 _KEY = {"agent_kind": "kubernetes", "cluster": "prod-eu", "resource": "pods", "namespace": "shop"}
 _GONE: dict[str, Any] = _KEY | {"name": "web-0", "uid": _ROW["uid"], "rev": 762}
 WATCH: dict[str, Any] = {
@@ -173,6 +266,8 @@ WATCH: dict[str, Any] = {
 }
 """The data of each kind of message."""
 
+
+LOGS = "[pod/web-0/app] 2026-11-21T08:00:00.123456789Z listening on :8080\n"
 
 PARAMETERS: dict[str, Any] = {
     "id": "prod-eu",
@@ -201,14 +296,28 @@ PARAMETERS: dict[str, Any] = {
     "If-None-Match": _ETAG,
     "verbose": "",
     "depth": 2,
+    "pod": "web-0",
+    "allContainers": True,
+    "follow": True,
+    "previous": True,
+    "tail": 100,
+    "limitBytes": 1_000_000,
+    "timestamps": True,
+    "prefix": True,
+    "wait": "10s",
+    "format": "yaml",
+    "action": "scale",
+    "actor": "token/laptop",
+    "operation": "019a9d2e-7a00-7000-8000-0000000000d1",
+    "Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324",
 }
 """An example of each parameter, by its name; one that means something else elsewhere has its own there."""
 
 
-def answer(shape: type[Struct], description: str, example: Any) -> dict[int, ResponseSpec]:
-    """What OpenAPI says of an operation's 200."""
+def answer(shape: type[Struct], description: str, example: Any, status: int = 200) -> dict[int, ResponseSpec]:
+    """What OpenAPI says of an operation that goes well."""
     examples = [Example(value=to_builtins(example, builtin_types=()))]
-    return {200: ResponseSpec(shape, description=description, generate_examples=False, examples=examples)}
+    return {status: ResponseSpec(shape, description=description, generate_examples=False, examples=examples)}
 
 
 def text(description: str, example: str, media_type: str = "text/plain") -> dict[int, ResponseSpec]:

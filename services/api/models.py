@@ -119,6 +119,7 @@ class Agent(Struct, kw_only=True):
     epoch: Annotated[str, Meta(description="The epoch whose frames are applied.")]
     read_only: Annotated[bool, Meta(description="The agent refuses everything that changes something.")]
     capabilities: Annotated[list[str], Meta(description="What this agent may do, such as `observe:pods`.")]
+    labels: Annotated[dict[str, str], Meta(description="By which people select agents: its AGENT_LABELS.")]
     health: AgentHealth
     in_sync: Annotated[
         bool,

@@ -20,8 +20,8 @@ class ApiSettings(BusSettings, StoreSettings):
     model_config = SettingsConfigDict(env_prefix="API_")
 
     listen: str = "127.0.0.1:8080"
-    """Address to serve HTTP on; loopback only, since it asks for no credentials yet. A default port in use
-    moves to the next."""
+    """Address to serve HTTP on; beyond loopback only once there is a token (`atlhyper tokens create`). It has
+    no TLS of its own. A default port in use moves to the next."""
 
     instance: str = ""
     """Name of this replica on the bus and in logs; empty: host name and port."""
@@ -39,6 +39,13 @@ class ApiSettings(BusSettings, StoreSettings):
 
     max_snapshots: Annotated[int, Field(ge=0, le=6)] = 2
     """Whole snapshots that are sent at a time: each holds one of 8 connections to the database."""
+
+    max_waiters: Annotated[int, Field(ge=0, le=100_000)] = 200
+    """Requests that wait for the end of a command (`?wait=30s`) at a time; they do not count among those that
+    are answered."""
+
+    max_log_readers: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Readers of logs at a time; each holds at most 1 MiB of lines."""
 
     max_url: Annotated[int, Field(ge=1024, le=65_536)] = 16_384
     """Bytes of path and query at most."""
@@ -81,6 +88,7 @@ class ApiSettings(BusSettings, StoreSettings):
             headers=self.max_headers,
             requests=self.max_requests,
             snapshots=self.max_snapshots,
+            waiters=self.max_waiters,
             receive=self.receive_timeout,
             answer=self.answer_timeout,
         )

@@ -11,7 +11,8 @@ import httpx
 from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
 from services.cli import access, attach
-from services.cli.context import Running, bus_settings, resolve
+from services.cli.client import unauthorized
+from services.cli.context import Context, Running, bus_settings, resolve
 from services.cli.findings import Finding
 from services.persistence.database.engine import Database
 from services.persistence.database.migrate import check_revision, head
@@ -130,16 +131,20 @@ async def _cluster(running: Running | None) -> AsyncIterator[Finding]:
 async def _api(_: Running | None) -> AsyncIterator[Finding]:
     context = resolve()
     url = context.url.rstrip("/")
+    asked: httpx.Response | None = None
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
             answer = await client.get(f"{url}/readyz", params={"verbose": ""})
+            if answer.status_code == 200:  # before that nobody is shown a token
+                asked = await client.get(f"{url}/", headers=context.headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(
             f"no API answers at {url} ({context.origin}): {str(error) or type(error).__name__}",
             "start one with `atlhyper up`, or set ATLHYPER_URL to the address of yours",
         ) from error
-    if answer.status_code == 200:
+    if asked is not None:
         yield Finding("ok", "api", f"{url} is ready")
+        yield _token(context, asked)
         return
     try:
         problem = answer.json()
@@ -147,6 +152,17 @@ async def _api(_: Running | None) -> AsyncIterator[Finding]:
     except (ValueError, TypeError, KeyError):
         detail, advice = "that is not the AtlHyper API", "set ATLHYPER_URL to its address"
     yield Finding("fail", "api", f"{url} answers {answer.status_code}: {detail}", advice)
+
+
+def _token(context: Context, answer: httpx.Response) -> Finding:
+    if answer.status_code == 401:
+        refusal = unauthorized(context, answer.json()["detail"])
+        return Finding("fail", "token", refusal.message, refusal.next_step)
+    if answer.is_error:
+        return Finding(
+            "fail", "token", f"{context.url} answers {answer.status_code}", "see the log of the api"
+        )
+    return Finding("ok", "token", "the API accepts it")
 
 
 CHECKS: dict[str, Check] = {

@@ -60,18 +60,51 @@ def namespaces(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
 
 def names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Of the objects of the resource that was typed before."""
-    from services.cli.resources import FLEET, Query
+    from services.cli.resources import FLEET
 
     word = ctx.params.get("resource") or ""
     if not word or "," in word or "/" in word:
         return []
-    if word in FLEET:
-        return clusters(ctx, param, incomplete)
+    return clusters(ctx, param, incomplete) if word in FLEET else _names(ctx, word, incomplete)
+
+
+def _names(ctx: click.Context, word: str, incomplete: str) -> list[str]:
+    from services.cli.resources import Query
+
     found = Query.of(word)
     everywhere = ctx.params.get("all_namespaces") or not found.namespaced
     where = None if everywhere else ctx.params.get("namespace") or "default"
     rows = _rows(ctx, f"/resources/{found.resource}", namespace=where, q=incomplete or None)
     return sorted({row["name"] for row in rows if row["name"].startswith(incomplete)})
+
+
+def objects(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """`kind/name`: the kind, then the name; behind a kind alone, names."""
+    from schemas.kubernetes import KINDS
+
+    words = ctx.params.get("words") or ()
+    if words and "/" not in words[0]:
+        return _names(ctx, words[0], incomplete)
+    kind, slash, name = incomplete.partition("/")
+    if slash:
+        return [f"{kind}/{found}" for found in _names(ctx, kind, name)]
+    kinds = [each.kind.lower() for each in KINDS.values()]
+    return [f"{each}/" for each in kinds if each.startswith(incomplete)]
+
+
+def pods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Pods, or `kind/name`."""
+    return objects(ctx, param, incomplete) if "/" in incomplete else _names(ctx, "pods", incomplete)
+
+
+def nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Of the clusters that were chosen."""
+    return _names(ctx, "nodes", incomplete)
+
+
+def commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Ids, the newest first."""
+    return [row["id"] for row in _rows(ctx, "/commands") if row["id"].startswith(incomplete)]
 
 
 def _rows(ctx: click.Context, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:

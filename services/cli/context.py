@@ -1,8 +1,10 @@
 """Where the command line finds API and broker: variables, the config file, a running `atlhyper up`."""
 
+import ipaddress
 import json
 import os
 import stat
+import urllib.parse
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from services.runtime.settings import BusSettings
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+PLAIN_HTTP = "ATLHYPER_ALLOW_PLAIN_HTTP"
+"""`true` lets a token go over a network in the clear."""
 _EXAMPLE = "write `url: http://127.0.0.1:8080`"
 
 
@@ -24,6 +28,32 @@ class Context:
     token: str | None = field(default=None, repr=False)
     origin: str = "the default"
     """Where the address came from, for error messages."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent there stays on this machine."""
+        try:
+            host = urllib.parse.urlsplit(self.url).hostname or ""
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The token as a header. Raises UserError rather than show it to a network."""
+        if not self.token:
+            return {}
+        if not self.url.startswith("https://") and not self.is_loopback and not _plain_http_allowed():
+            raise UserError(
+                f"{self.url} ({self.origin}) speaks plain HTTP: whoever is on the way could read the token",
+                f"use https://, or a tunnel to 127.0.0.1; {PLAIN_HTTP}=true sends it all the same",
+                4,
+            )
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+def _plain_http_allowed() -> bool:
+    return os.environ.get(PLAIN_HTTP, "").lower() in ("true", "1", "yes")
 
 
 def home() -> Path:
@@ -46,18 +76,58 @@ def resolve(name: str | None = None) -> Context:
             raise UserError(
                 f"no context {name!r} in {path}", f"known contexts: {known}; `atlhyper context set`", 3
             )
-        return config.contexts[name]
-    token = os.environ.get("ATLHYPER_TOKEN")
+        return _with_token(config.contexts[name], None, "")
+    token = _token_of_environment()
+    loose = config.default.token if not config.default.url else None  # with an address it belongs to that one
     if url := os.environ.get("ATLHYPER_URL"):
-        return Context(url, token or config.default.token, "ATLHYPER_URL")
+        mine = config.default.token if url == config.default.url else loose
+        return _with_token(Context(url, origin="ATLHYPER_URL"), token, mine)
     if current := config.contexts.get(config.current):
-        return replace(current, token=token or current.token)
-    if url := config.default.url:
-        return Context(url, token or config.default.token, str(path))
-    token = token or config.default.token
+        return _with_token(current, token, None)
+    if config.default.url:
+        return _with_token(replace(config.default, origin=str(path)), token, None)
     if state := Running.read(home()):
-        return Context(state.api, token, f"the running `atlhyper up` (pid {state.pid})")
-    return Context(DEFAULT_URL, token)
+        origin = f"the running `atlhyper up` (pid {state.pid})"
+        return _with_token(Context(state.api, origin=origin), token, loose)
+    return _with_token(Context(DEFAULT_URL), token, loose)
+
+
+def _with_token(context: Context, before: str | None, after: str | None) -> Context:
+    """With the first that there is: `before`, its own, that of the `up` that runs there, `after`."""
+    return replace(context, token=before or context.token or _token_of_up(context.url) or after or None)
+
+
+def _token_of_environment() -> str | None:
+    if token := os.environ.get("ATLHYPER_TOKEN"):
+        return token
+    path = os.environ.get("ATLHYPER_TOKEN_FILE")
+    return read_token(Path(path).expanduser()) if path else None
+
+
+def _token_of_up(url: str) -> str | None:
+    state = Running.read(home())
+    if state is None or state.api != url.rstrip("/"):
+        return None
+    path = token_file(home())
+    return read_token(path) if path.exists() else None
+
+
+def token_file(home: Path) -> Path:
+    """Where `atlhyper up` keeps the token of whoever runs it."""
+    return home / "token"
+
+
+def read_token(path: Path) -> str:
+    """The token in a file. Raises UserError."""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read the token in {path}: {error}", "correct or remove that file", 4
+        ) from error
+    if not token or not token.isprintable() or " " in token:
+        raise UserError(f"{path} does not hold a token", "`atlhyper tokens create --file` writes one", 4)
+    return token
 
 
 def bus_settings() -> "BusSettings":

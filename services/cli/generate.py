@@ -6,6 +6,7 @@ from pathlib import Path
 from services.agent.settings import AgentSettings
 from services.api.app import openapi_file
 from services.api.settings import ApiSettings
+from services.cli.reference.actions import actions_page
 from services.cli.reference.commands import commands_page
 from services.cli.reference.contract import asyncapi_file, json_schema_files
 from services.cli.reference.index import index_page
@@ -42,6 +43,7 @@ def files() -> dict[str, str]:
         **settings_page(_SETTINGS),
         **rest_page(openapi),
         **problems_page(),
+        **actions_page(),
         **metrics_page(),
         **subjects_page(),
         **messages_page(),

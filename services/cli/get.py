@@ -33,6 +33,9 @@ _SORT = {
 @click.option("-w", "--watch", is_flag=True, help="Then follow the changes.")
 @click.option("--watch-only", is_flag=True, help="Follow the changes, without what is there.")
 @click.option("--output-watch-events", is_flag=True, help="Say what happened to each row that is followed.")
+@click.option(
+    "--live", is_flag=True, help="Have the clusters read the objects that are named, now and whole."
+)
 @options.display
 @options.labels
 @click.option("--limit", type=click.IntRange(min=0), default=0, help="Most rows of each kind; 0 for all.")
@@ -47,6 +50,7 @@ def get(
     sort_by: str | None,
     watch: bool,
     watch_only: bool,
+    live: bool,
     display: Display,
     limit: int,
     context: str | None,
@@ -58,7 +62,8 @@ def get(
     cluster that cannot be reached is shown as it was; a note on standard error says so.
 
     Examples: `atlhyper get pods -A`, `atlhyper get deploy -n shop -o wide`, `atlhyper get no --cluster a,b`,
-    `atlhyper get pods -A -l app=web --field-selector status.phase!=Running --sort-by=-restarts -w`
+    `atlhyper get pods -A -l app=web --field-selector status.phase!=Running --sort-by=-restarts -w`,
+    `atlhyper get deploy/web -n shop --live -o yaml`
     """
     if resource in FLEET:
         from services.cli.agents import show_agents
@@ -71,6 +76,13 @@ def get(
         return
     follow = watch or watch_only
     asked = queries(resource, names)
+    if live:
+        from services.cli.live import show_live
+
+        if follow:
+            raise UserError("--live and --watch exclude each other", "leave one of them away", 2)
+        with Client(resolve(context)) as client:
+            raise SystemExit(show_live(client, asked, where, display.output))
     if follow and (owner or text):
         raise UserError(
             "changes cannot be followed by --owner or --query", "follow by -l or --field-selector", 2

@@ -31,9 +31,28 @@ SECTIONS: dict[str, dict[str, Subcommand]] = {
         "describe": Subcommand(
             "services.cli.describe:describe", "Show one object, what it is connected with, its Events."
         ),
+        "logs": Subcommand("services.cli.logs:logs", "Show what containers write, and follow it."),
         "events": Subcommand("services.cli.events:events", "Show Kubernetes Events of the fleet."),
         "agents": Subcommand("services.cli.agents:agents", "Show the agents and how they are."),
         "doctor": Subcommand("services.cli.doctor:doctor", "Check broker, database, API and cluster."),
+    },
+    "Act": {
+        "scale": Subcommand("services.cli.acting.verbs:scale", "Set how many replicas there are."),
+        "restart": Subcommand(
+            "services.cli.acting.verbs:restart", "Replace a workload's pods one after the other."
+        ),
+        "set-image": Subcommand("services.cli.acting.verbs:set_image", "Set the images of containers."),
+        "rollback": Subcommand(
+            "services.cli.acting.verbs:rollback", "Give a workload an earlier revision's pod template."
+        ),
+        "apply": Subcommand("services.cli.acting.apply:apply", "Make or change objects as files say."),
+        "delete": Subcommand("services.cli.acting.verbs:delete", "Delete objects; evict pods."),
+        "cordon": Subcommand("services.cli.acting.verbs:cordon", "Keep further pods off nodes."),
+        "uncordon": Subcommand("services.cli.acting.verbs:uncordon", "Let pods come to nodes again."),
+        "drain": Subcommand("services.cli.acting.verbs:drain", "Cordon nodes and evict their pods."),
+        "commands": Subcommand(
+            "services.cli.acting.commands:commands", "Show what was asked for; wait for it, cancel it."
+        ),
     },
     "Services": {
         "master": Subcommand(
@@ -43,6 +62,7 @@ SECTIONS: dict[str, dict[str, Subcommand]] = {
         "agent": Subcommand("services.cli.services:agent", "Run an agent."),
     },
     "Set up": {
+        "tokens": Subcommand("services.cli.tokens:tokens", "Tokens of the API: make, list, revoke."),
         "context": Subcommand("services.cli.contexts:context", "Choose the control plane to speak with."),
         "completion": Subcommand("services.cli.completion:command", "Completion for bash, zsh and fish."),
         "bus": Subcommand("services.cli.bus:bus", "Streams and credentials of the broker."),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from services.cli import completion, render
+from services.cli.resources import Query
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,13 +24,15 @@ class Selection:
     """None: all."""
     selector: str | None = None
     field_selector: str | None = None
+    namespace_named: bool = False
+    """Whether it was typed: else `default` is a habit, which holds for kinds that have namespaces."""
 
     @classmethod
     def of(
         cls,
         clusters: tuple[str, ...],
-        namespace: str | None,
-        all_namespaces: bool,
+        namespace: str | None = None,
+        all_namespaces: bool = False,
         selector: str | None = None,
         field_selector: str | None = None,
     ) -> "Selection":
@@ -37,7 +40,16 @@ class Selection:
         chosen = tuple(
             dict.fromkeys(part.strip() for text in clusters for part in text.split(",") if part.strip())
         )
-        return cls(chosen, None if all_namespaces else namespace or "default", selector, field_selector)
+        meant = None if all_namespaces else namespace or "default"
+        return cls(chosen, meant, selector, field_selector, bool(namespace))
+
+    def namespace_of(self, query: Query) -> str:
+        """Where an object is that was named; empty where its kind has none. One of a kind that only its
+        cluster knows is where `-n` says, or in none.
+        """
+        if not query.namespaced or not (query.known or self.namespace_named):
+            return ""
+        return self.namespace or ""
 
     @property
     def named(self) -> str | None:
@@ -45,10 +57,18 @@ class Selection:
         return ",".join(self.clusters) or None
 
 
+selector = click.option(
+    "-l", "--selector", help="Labels, such as `app=web,tier!=db`, `env in (a,b)`, `!canary`."
+)
+field_selector = click.option(
+    "--field-selector", help="Fields, such as `status.phase!=Running,spec.nodeName=n1`."
+)
+
+
 def where(command: Command) -> Command:
     """`--cluster -n -A`, given to the command as `where` together with those of `selectors`."""
-    return _with(
-        _gathered(command, "where", Selection.of),
+    return given(
+        gathered(command, "where", Selection.of),
         click.option(
             "--cluster",
             "clusters",
@@ -68,13 +88,7 @@ def where(command: Command) -> Command:
 
 def selectors(command: Command) -> Command:
     """`-l --field-selector`, beside `where`."""
-    return _with(
-        command,
-        click.option(
-            "-l", "--selector", help="Labels, such as `app=web,tier!=db`, `env in (a,b)`, `!canary`."
-        ),
-        click.option("--field-selector", help="Fields, such as `status.phase!=Running,spec.nodeName=n1`."),
-    )
+    return given(command, selector, field_selector)
 
 
 context = click.option(
@@ -89,8 +103,8 @@ output = click.option(
 
 def display(command: Command) -> Command:
     """`-o --no-headers`, given to the command as `display` together with those of `labels`."""
-    return _with(
-        _gathered(command, "display", render.Display.of),
+    return given(
+        gathered(command, "display", render.Display.of),
         output,
         click.option("--no-headers", is_flag=True, help="Leave out the table's first line."),
     )
@@ -98,21 +112,21 @@ def display(command: Command) -> Command:
 
 def labels(command: Command) -> Command:
     """`--show-labels -L`, beside `display`."""
-    return _with(
+    return given(
         command,
         click.option("--show-labels", is_flag=True, help="Show all labels."),
         click.option("-L", "--label-columns", multiple=True, help="Labels with a column of their own."),
     )
 
 
-def _with(command: Command, *options: Callable[[Command], Command]) -> Command:
+def given(command: Command, *options: Callable[[Command], Command]) -> Command:
     """The options in this order, which is the one that help shows."""
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _gathered(command: Command, name: str, value: Callable[..., Any]) -> Command:
+def gathered(command: Command, name: str, value: Callable[..., Any]) -> Command:
     """A command that is given one value in place of the options that `value` is made of."""
     parts = signature(value).parameters
 

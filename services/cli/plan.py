@@ -26,6 +26,13 @@ class Plan:
     master_metrics: str
     agent_metrics: str
 
+    @property
+    def api_url(self) -> str:
+        """Where the API is reached from this machine."""
+        listen = Listen.parse(self.api_listen)
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return f"http://{Listen(everywhere.get(listen.host, listen.host), listen.port)}"
+
     @classmethod
     def load(cls, say: Say) -> "Plan":
         """Raises UserError for the first setting that is wrong, and for a set port that is in use."""
@@ -63,7 +70,8 @@ class Plan:
 
 def _port(settings: Settings, field: str, variable: str, taken: list[str], say: Say) -> str:
     wanted: str = getattr(settings, field)
-    got = free_listen(wanted, settings.was_set(field), name=variable, avoid=taken)
+    anywhere = isinstance(settings, ApiSettings)  # which asks for a token
+    got = free_listen(wanted, settings.was_set(field), name=variable, avoid=taken, anywhere=anywhere)
     listen = Listen.parse(got, variable)
     if listen.port == 0:  # chosen here, since others are told the address
         return str(Listen(listen.host, any_port(listen.host)))

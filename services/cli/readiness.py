@@ -14,6 +14,7 @@ import httpx
 import rich_click as click
 
 from services.cli.attach import Attachment
+from services.cli.context import token_file
 from services.cli.supervisor import Say
 
 _POLL = 0.25
@@ -37,7 +38,9 @@ class Progress:
             self._say("cluster", text)
 
 
-async def wait_synced(url: str, cluster_id: str, progress: Progress, patience: float) -> dict[str, Any]:
+async def wait_synced(
+    url: str, token: str, cluster_id: str, progress: Progress, patience: float
+) -> dict[str, Any]:
     """Poll the API until every resource of the cluster is collected or told why not; the agent's entry.
 
     What an agent said before this call, in an earlier run, does not count. After `patience` seconds the
@@ -46,7 +49,8 @@ async def wait_synced(url: str, cluster_id: str, progress: Progress, patience: f
     agent: dict[str, Any] = {}
     since = datetime.now(UTC)
     deadline = time.monotonic() + patience
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=5.0) as client:
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=5.0) as client:
         while time.monotonic() < deadline:
             try:
                 answer = await client.get(f"/api/v1/clusters/{cluster_id}")
@@ -88,7 +92,8 @@ def _text(agent: dict[str, Any], waiting: list[str]) -> str:
 
 def next_steps(url: str, home: Path, attachment: Attachment, read_only: bool, agent: dict[str, Any]) -> None:
     """The address, what is attached, and three things to try."""
-    command = _command(home)
+    third = "scale deploy/search --replicas 2 -n demo" if attachment.is_local and not read_only else "agents"
+    command, token = _command(home), shlex.quote(str(token_file(home)))
     lines = ["", f"AtlHyper is up at {click.style(url, bold=True)}", ""]
     if agent:
         objects = sum(item["objects"] for item in agent["collection"])
@@ -108,9 +113,9 @@ def next_steps(url: str, home: Path, attachment: Attachment, read_only: bool, ag
         f"  data      {home}",
         "",
         "Try, in another terminal:",
-        f"  curl -s {url}/api/v1/clusters",
+        f'  curl -s -H "Authorization: Bearer $(cat {token})" {url}/api/v1/clusters',
         f"  {command} get pods -A",
-        f"  {command} agents",
+        f"  {command} {third}",
         "",
         "Ctrl-C stops everything; the data stays.",
     ]

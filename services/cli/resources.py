@@ -2,25 +2,6 @@
 
 from dataclasses import dataclass
 
-SHORT_NAMES = {
-    "cj": "cronjobs",
-    "cm": "configmaps",
-    "deploy": "deployments",
-    "ds": "daemonsets",
-    "ev": "events",
-    "hpa": "horizontalpodautoscalers",
-    "ing": "ingresses",
-    "no": "nodes",
-    "ns": "namespaces",
-    "po": "pods",
-    "pv": "persistentvolumes",
-    "pvc": "persistentvolumeclaims",
-    "rs": "replicasets",
-    "sts": "statefulsets",
-    "svc": "services",
-}
-"""kubectl's short names."""
-
 FLEET = ("clusters", "cluster", "agents", "agent")
 """What `get` shows besides: who is there."""
 
@@ -34,7 +15,10 @@ class Query:
     prefix: str
     """What kubectl writes before the `/` of a name: `deployment.apps`."""
     namespaced: bool
+    """True where only its cluster knows."""
     name: str | None = None
+    known: bool = True
+    """Whether this version has the kind."""
 
     @classmethod
     def of(cls, word: str, name: str | None = None) -> "Query":
@@ -44,7 +28,7 @@ class Query:
         resource = plural(word)
         kind = KINDS.get(resource)
         if kind is None:
-            return cls(resource, resource.partition(".")[0], True, name)
+            return cls(resource, resource.partition(".")[0], True, name, known=False)
         return cls(
             resource, kind.kind.lower() + (f".{kind.group}" if kind.group else ""), kind.namespaced, name
         )
@@ -71,11 +55,6 @@ def queries(words: str, names: tuple[str, ...]) -> list[Query]:
 
 def plural(word: str) -> str:
     """kubectl's plural of a resource as people write it; the API judges a word that is not known here."""
-    from schemas.kubernetes import KINDS
+    from schemas.kubernetes.names import plural
 
-    word = word.lower()
-    for kind in KINDS.values():
-        names = {kind.plural, kind.kind.lower()}
-        if word in names | {f"{name}.{kind.group}" for name in names if kind.group}:
-            return kind.resource
-    return SHORT_NAMES.get(word, word)
+    return plural(word)

@@ -25,6 +25,7 @@ class ServiceCommand(click.RichCommand):
     """Where the model is: `module:Class`."""
 
     def format_epilog(self, ctx: click.RichContext, formatter: click.RichHelpFormatter) -> None:  # type: ignore[override]
+        from rich.markup import escape
         from rich.table import Table
 
         from services.runtime.settings import describe
@@ -33,7 +34,7 @@ class ServiceCommand(click.RichCommand):
         for column in ("Name", "Default", "Meaning"):
             table.add_column(column, overflow="fold", no_wrap=column == "Name")
         for variable in describe(_load(self.settings)):
-            table.add_row(" or ".join(variable.names), variable.default, variable.description)
+            table.add_row(*map(escape, (" or ".join(variable.names), variable.default, variable.description)))
         formatter.write(table)
         super().format_epilog(ctx, formatter)
 

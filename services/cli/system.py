@@ -14,22 +14,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from services.cli import context
+from services.cli import context, token_files
 from services.cli.cluster.components import COMPONENTS
 from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError, ensure_up
 from services.cli.plan import Plan
 from services.cli.readiness import Progress, next_steps, wait_synced
 from services.cli.supervisor import Child, Say, run_once
+from services.persistence.database.engine import Database
 from services.runtime.backoff import Backoff
 from services.runtime.bus import credentials, topology
 from services.runtime.bus.broker import Broker, BrokerExited
 from services.runtime.bus.client import BusError, connect
 from services.runtime.errors import UserError
 from services.runtime.lifecycle import STEADY
-from services.runtime.settings import BusSettings, load
+from services.runtime.settings import BusSettings, StoreSettings, load
 
 CLUSTER_STOP_DEADLINE = 60.0
 """Seconds for the control plane to end; each of its processes has 10."""
+OWNER = "local"
+"""Whose the token is that is made: what is done with it is done by `token/local`."""
 SYNC_PATIENCE = 120.0
 """Seconds after which a cluster that is not synced is told as it is, and `up` goes on."""
 
@@ -70,6 +73,7 @@ class System:
         self._stops.append(("broker", self._broker.stop))
         await self._broker.prepare()
         kubeconfig, _ = await asyncio.gather(self._cluster(), self._foundation())
+        token = await self._token()
         env = self._environment(kubeconfig)
         for name, arguments in (("master", ["master"]), ("api", ["api"]), ("agent", ["agent", "kubernetes"])):
             child = Child(name, arguments, env, plan.home / "logs" / f"{name}.log", self._say)
@@ -77,14 +81,14 @@ class System:
             self._stops.append((name, child.stop))
             self._started.add(name)
             self._keep(name, child.keep_running())
-        url = f"http://{plan.api_listen}"
+        url = plan.api_url
         self._write_state(url, kubeconfig)
         mode = "read-only" if plan.read_only else "writes allowed"
         self._say(
             "agent", f"context {plan.attachment.context}, cluster id {plan.attachment.cluster_id}, {mode}"
         )
         progress = Progress(self._say)
-        agent = await wait_synced(url, plan.attachment.cluster_id, progress, SYNC_PATIENCE)
+        agent = await wait_synced(url, token, plan.attachment.cluster_id, progress, SYNC_PATIENCE)
         self._write_state(url, kubeconfig)  # with the pids
         next_steps(url, plan.home, plan.attachment, plan.read_only, agent)
 
@@ -107,6 +111,14 @@ class System:
             with suppress(asyncio.CancelledError, UserError):
                 await upgrade
         self._keep("broker", self._keep_broker())
+
+    async def _token(self) -> str:
+        """Of whoever runs this, for the API; a new one when the database does not know it, or no longer."""
+        path = context.token_file(self._plan.home)
+        async with Database(load(StoreSettings).database_url, "up") as database:
+            if await token_files.ensure(database, path, OWNER):
+                self._say("api", f"made a token for you: {path}")
+        return context.read_token(path)
 
     async def _cluster(self) -> str:
         """The kubeconfig for the agent; starts the local control plane where there is none."""

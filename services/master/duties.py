@@ -1,18 +1,20 @@
-"""What the holder of a lease does: read a shard, or the heartbeats."""
+"""What the holder of a lease does: read a shard, or the heartbeats, or see to the commands."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from services.master.commands.duty import CommandsDuty
+from services.master.concurrently import all_of
 from services.master.events import EventReader
 from services.master.heartbeats import HeartbeatReader
-from services.master.keeper import HEARTBEATS, Duty
+from services.master.keeper import COMMANDS, HEARTBEATS, Duty
 from services.master.parts import Parts
 from services.master.snapshots import SnapshotReader
 from services.persistence import queries, retention
 from services.persistence.database.errors import DatabaseUnavailable
-from services.persistence.leases import FencedDatabase, Holding, LeaseLost
+from services.persistence.leases import FencedDatabase, Holding
 from services.persistence.state.ledgers import wanted_resyncs
 from services.runtime import logs
 from services.runtime.bus.consumer import Consumer
@@ -39,7 +41,7 @@ class ShardDuty:
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost, DatabaseUnavailable."""
         try:
-            await _all_of(*(consumer.run for consumer in self.consumers), self._recall)
+            await all_of(*(consumer.run for consumer in self.consumers), self._recall)
         finally:
             self._resyncs.forget(self._shard)
             self._work.forget()
@@ -67,7 +69,7 @@ class HeartbeatsDuty:
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
         try:
-            await _all_of(*(consumer.run for consumer in self.consumers), self._forget)
+            await all_of(*(consumer.run for consumer in self.consumers), self._forget)
         finally:
             self._work.forget()
 
@@ -90,22 +92,6 @@ def duty_of(parts: Parts, holding: Holding) -> Duty:
     fenced = replace(parts, db=FencedDatabase(parts.db, holding))
     if holding.name == HEARTBEATS:
         return HeartbeatsDuty(fenced)
+    if holding.name == COMMANDS:
+        return CommandsDuty(fenced)
     return ShardDuty(fenced, int(holding.name.removeprefix("shard/")))
-
-
-async def _all_of(*runs: Callable[[], Awaitable[None]]) -> None:
-    """Run them until cancelled, or one fails: its error, when the others have ended.
-
-    Raises LeaseLost when it is among the errors, else the first one.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            for run in runs:
-                group.create_task(_awaited(run))
-    except BaseExceptionGroup as errors:
-        lost = next((error for error in errors.exceptions if isinstance(error, LeaseLost)), None)
-        raise (lost or errors.exceptions[0]) from None
-
-
-async def _awaited(run: Callable[[], Awaitable[None]]) -> None:
-    await run()

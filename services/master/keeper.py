@@ -22,6 +22,10 @@ _log = logs.get_logger(__name__)
 
 HEARTBEATS = "heartbeats"
 """The lease of the agents' heartbeats, the clock and the removal of old rows."""
+COMMANDS = "commands"
+"""The lease of the commands: sending them, and what becomes of them."""
+SINGLE = (HEARTBEATS, COMMANDS)
+"""The leases that are no shards."""
 SHARD_LEASES = tuple(f"shard/{shard}" for shard in range(SHARDS))
 """The leases of the shards, each of its snapshots and its Events."""
 _TURNS = 6
@@ -80,7 +84,7 @@ def choose(situation: Situation, me: str) -> list[str]:
         share += 1
     wanted = [name for name in SHARD_LEASES if name in have]
     wanted += [name for name in SHARD_LEASES if name in situation.free]
-    return wanted[:share] + [HEARTBEATS] * (HEARTBEATS in have | situation.free)
+    return wanted[:share] + [name for name in SINGLE if name in have | situation.free]
 
 
 class Keeper:
@@ -127,11 +131,9 @@ class Keeper:
     def status(self) -> str:
         """What this master does now, for people."""
         names = {holding.name for holding in self._work}
-        shards = len(names - {HEARTBEATS})
         if names:
-            return f"holds {shards} of {SHARDS} shards" + (
-                " and the heartbeats" if HEARTBEATS in names else ""
-            )
+            shards = f"{len(names.difference(SINGLE))} of {SHARDS} shards"
+            return "holds " + ", ".join([shards, *(f"the {name}" for name in SINGLE if name in names)])
         if self._aside:
             return f"stands by {self._aside}"
         return "stands by, others hold all shards" if self._others else "holds nothing yet"
@@ -178,7 +180,7 @@ class Keeper:
                 self._aside = f"for {owner}: SQLite serves one master at a time, PostgreSQL several"
                 return False
             self._aside = ""
-            await self._leases.declare([*SHARD_LEASES, HEARTBEATS], alone=self._lock is not None)
+            await self._leases.declare([*SHARD_LEASES, *SINGLE], alone=self._lock is not None)
             self._present = True
         return True
 

@@ -10,7 +10,7 @@ EVENTS = Counter("atlhyper_master_events", "Versions of Kubernetes Events stored
 RESYNC_REQUESTS = Counter("atlhyper_master_resync_requests", "Requests for a new epoch that were sent")
 RESYNCS_WANTED = Gauge("atlhyper_master_resyncs_wanted", "Agents of which a new epoch is wanted")
 SUPERSEDED = Counter("atlhyper_master_superseded", "Times an agent was told that a newer epoch has begun")
-LEASES_HELD = Gauge("atlhyper_master_leases_held", "Shards, and the heartbeats, that this master has now")
+LEASES_HELD = Gauge("atlhyper_master_leases_held", "Shards, heartbeats and commands that this master has now")
 LEASES_TAKEN = Counter("atlhyper_master_leases_taken", "Leases that this master took")
 LEASES_LOST = Counter(
     "atlhyper_master_leases_lost", "Leases that passed to another, or were not renewed in time"

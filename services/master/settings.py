@@ -34,9 +34,18 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
     resync_patience: Duration = Field(default=30.0, ge=0.1)
     """After how long an agent that was asked and is not in sync makes room for the next one."""
 
+    command_resend_interval: Duration = Field(default=10.0, ge=0.1, le=600.0)
+    """Pause, with jitter, before an agent is asked what has become of a command of which it has said nothing;
+    it grows to six times that. An agent that has the command answers, and does nothing again."""
+
+    command_grace: Duration = Field(default=10.0, ge=0.1, le=600.0)
+    """How long after a command's `finish_by`, and after an outage of the broker, a result may still be on its
+    way; then the command ends as unknown."""
+
     tombstone_retention: Duration = Field(default=3600.0, ge=10.0)
     """How long it is known which objects were removed: a reader of changes that was away for longer reads all
     of them again."""
 
     retention: Duration = Field(default=30 * 86400.0, ge=60.0)
-    """How long Kubernetes Events are kept after they were last seen, dead letters after they were stored."""
+    """How long Kubernetes Events are kept after they were last seen, dead letters after they were stored,
+    commands that have ended after their `finish_by`."""

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.persistence import tables
+from services.persistence.database import clock
 from services.persistence.database.dialects import insert_new, upsert
 from services.persistence.database.engine import Database, Session
 from services.runtime.bus.cursor import ReaderReplaced
@@ -136,7 +137,7 @@ class Leases:
         """
         async with self._db.write(urgent=True) as session:
             connection = await session.connection()
-            now = await _now(connection)
+            now = await clock.now(connection)
             until = now + timedelta(seconds=self.ttl)
             member = {"name": MEMBER + self.holder, "holder": self.holder, "fence": 0, "expires_at": until}
             await upsert(connection, tables.Lease, [member])
@@ -169,7 +170,7 @@ class Leases:
 
     async def _give_back(self, connection: AsyncConnection, which: sa.ColumnElement[bool]) -> None:
         mine = sa.update(_LEASE).where(_LEASE.c.holder == self.holder, which)
-        await connection.execute(mine.values(holder="", expires_at=await _now(connection)))
+        await connection.execute(mine.values(holder="", expires_at=await clock.now(connection)))
 
     def _situation(self, rows: Sequence[sa.Row[Any]], held: Collection[Holding], now: datetime) -> Situation:
         alive = [row for row in rows if row.expires_at > now and row.holder]
@@ -217,12 +218,3 @@ class Leases:
         )
         if names := gone.all():
             await connection.execute(sa.delete(_LEASE).where(_LEASE.c.name.in_(names)))
-
-
-async def _now(connection: AsyncConnection) -> datetime:
-    """The database's clock; SQLite's is the host's."""
-    if connection.dialect.name != "postgresql":
-        return datetime.now(UTC)
-    now = await connection.scalar(sa.select(sa.func.clock_timestamp()))
-    assert isinstance(now, datetime)
-    return now

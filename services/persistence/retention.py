@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel, col
 
+from schemas.commands import CommandState
 from schemas.frames import MAX_ITEMS
 from services.persistence import revisions, tables
 from services.persistence.database.dialects import delete
@@ -20,20 +21,25 @@ class Keep:
     """How long what is kept."""
 
     rows: timedelta
-    """Events since they were last seen, dead letters since they were stored, confirmations since the last."""
+    """Events since they were last seen, dead letters since they were stored, confirmations since the last,
+    commands that have ended since their `finish_by`."""
     tombstones: timedelta
 
 
 async def forget(db: Database, keep: Keep, now: datetime) -> int:
     """Remove what is older than that; how many rows that were."""
     event, letter, tombstone = tables.Event, tables.DeadLetter, tables.Tombstone
-    confirmation = tables.Confirmation
+    confirmation, command = tables.Confirmation, tables.Command
     return (
         await _forget(db, event, col(event.last_seen) < now - keep.rows)
         + await _forget(db, letter, col(letter.received_at) < now - keep.rows)
         + await _forget(db, confirmation, col(confirmation.updated_at) < now - keep.rows)
+        + await _forget(db, command, _HAS_ENDED & (col(command.finish_by) < now - keep.rows))
         + await _forget(db, tombstone, col(tombstone.removed_at) < now - keep.tombstones)
     )
+
+
+_HAS_ENDED = col(tables.Command.state).in_([state for state in CommandState if state.terminal])
 
 
 async def _forget(db: Database, model: type[SQLModel], which: sa.ColumnElement[bool]) -> int:
@@ -47,6 +53,8 @@ async def _forget(db: Database, model: type[SQLModel], which: sa.ColumnElement[b
             await delete(connection, model, gone)
             if model is tables.Tombstone:
                 await _note_forgotten(connection, gone)
+            if model is tables.Command:
+                await _forget_parts(connection, gone)
         forgotten += len(gone)
         if len(gone) < MAX_ITEMS:
             return forgotten
@@ -57,3 +65,9 @@ async def _note_forgotten(connection: AsyncConnection, tombstones: Sequence[dict
     for key in tombstones:
         newest[key["shard"]] = max(key["rev"], newest.get(key["shard"], 0))
     await revisions.forget(connection, newest)
+
+
+async def _forget_parts(connection: AsyncConnection, commands: Sequence[dict[str, Any]]) -> None:
+    part = tables.table_of(tables.CommandPart)
+    gone = [command["id"] for command in commands]
+    await connection.execute(sa.delete(part).where(part.c.command_id.in_(gone)))

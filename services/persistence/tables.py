@@ -318,6 +318,13 @@ class Command(Table, table=True):
     __table_args__ = (
         sa.Index(None, "target_kind", "target_id", "id"),
         sa.Index(None, "state", "finish_by"),
+        # Those that are to be ended on request, and have not.
+        sa.Index(
+            None,
+            "cancel_requested_at",
+            sqlite_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
+            postgresql_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
+        ),
         sa.Index(
             None,
             "operation_id",
@@ -367,12 +374,16 @@ class Command(Table, table=True):
     finished_at: datetime | None = Field(sa_type=UTCDateTime)
     """When its terminal state was stored."""
     attempts: int
-    """How often it was given to the broker."""
+    """How often it was given to the broker. Counted before it is, so that 0 is certain."""
     journal: str
     """Id of the agent's journal when it was first sent: only that one knows what became of it."""
+    broker: str
+    """Id of the run of the broker that took its attempts."""
     stream_created: datetime | None = Field(sa_type=UTCDateTime)
+    """Of the stream that its last attempt is in."""
     stream_sequence: int = Field(sa_type=sa.BigInteger)
-    """Where its last attempt stands in the stream of that creation; 0: nowhere yet."""
+    """Of its first attempt in that stream; 0 when not all attempts are known to be there, in one run of the
+    broker: then the broker cannot say any longer whether it was ever handed out."""
     cancel_requested_at: datetime | None = Field(sa_type=UTCDateTime)
     cancel_reason: str
     progress: bytes | None
@@ -430,6 +441,8 @@ class Operation(Table, table=True):
     state: str
     reason: str
     """Why it is paused, or how it has ended."""
+    forgiven: int
+    """Failures before it was resumed, which do not pause it once more."""
     created_at: datetime = Field(sa_type=UTCDateTime)
     updated_at: datetime = Field(sa_type=UTCDateTime)
     finished_at: datetime | None = Field(sa_type=UTCDateTime)

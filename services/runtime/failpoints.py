@@ -76,6 +76,8 @@ class Point(StrEnum):
     RESULT_AFTER_COMMIT = "master.command.result-after-commit"
     """What an agent says of a command is committed; neither it nor anybody else was told."""
     RESULT_BEFORE_CONFIRM = "master.command.before-confirm"
+    OPERATION_AFTER_STEP = "master.operation.after-step"
+    """Commands of an operation are accepted; nobody has been told."""
 
 
 class Failure(Exception):

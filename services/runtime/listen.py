@@ -1,4 +1,4 @@
-"""Addresses that our servers listen on: loopback only, and what happens when a port is taken."""
+"""Addresses that our servers listen on: loopback unless callers are asked who they are, and taken ports."""
 
 import ipaddress
 import socket
@@ -65,22 +65,31 @@ def any_port(host: str) -> int:
 
 
 def require_loopback(listen: Listen, name: str) -> None:
-    """Raises UserError for an address that other machines can reach: nothing asks them who they are yet."""
+    """Raises UserError for an address that other machines can reach: nobody asks them who they are there."""
     if not listen.is_loopback:
         raise UserError(
-            f"{name}: {listen} can be reached from other machines, and no credentials are asked there yet",
+            f"{name}: {listen} can be reached from other machines, and no credentials are asked there",
             f"listen on 127.0.0.1:{listen.port} and let a proxy or a tunnel that authenticates reach it",
         )
 
 
-def free_listen(listen: str, was_set: bool, *, name: str = "address", avoid: Collection[str] = ()) -> str:
+def free_listen(
+    listen: str,
+    was_set: bool,
+    *,
+    name: str = "address",
+    avoid: Collection[str] = (),
+    anywhere: bool = False,
+) -> str:
     """The address to listen on: `listen`, or the next free port above it that is not in `avoid`.
 
     A default (`was_set` false) moves and says so; one that was set is an error when it is taken.
-    `name` is the variable, for the messages. Raises UserError, also for an address that is not loopback.
+    `name` is the variable, for the messages. Raises UserError, also for an address that is not loopback
+    unless it may be `anywhere`: where callers have to say who they are.
     """
     wanted = Listen.parse(listen, name)
-    require_loopback(wanted, name)
+    if not anywhere:
+        require_loopback(wanted, name)
     if wanted.port == 0 or (wanted.is_free() and str(wanted) not in avoid):
         return str(wanted)
     if was_set:

@@ -34,7 +34,8 @@ _log = logs.get_logger(__name__)
 ENV_FILE = "ATLHYPER_ENV_FILE"
 
 KNOWN_ELSEWHERE = frozenset(
-    {ENV_FILE, "ATLHYPER_URL", "ATLHYPER_TOKEN", "DATABASE_URL", "NATS_CREDENTIALS", "NATS_LISTEN"}
+    {ENV_FILE, "ATLHYPER_URL", "ATLHYPER_TOKEN", "ATLHYPER_TOKEN_FILE", "ATLHYPER_ALLOW_PLAIN_HTTP"}
+    | {"DATABASE_URL", "NATS_CREDENTIALS", "NATS_LISTEN"}
     | {"NATS_PING_INTERVAL", "NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY", "NATS_URL"}
 )
 """Ours, and in one environment with the variables of a service that does not read them."""

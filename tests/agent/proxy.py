@@ -33,6 +33,10 @@ class Fault:
     """Tampers with each line of a watch, also of one that has begun. Raises Cut to end it."""
     on_watch: bool | None = None
     """Only watches, or only what is none; None for both."""
+    method: str = ""
+    """Only requests of that method; empty for all."""
+    lost: bool = False
+    """The API server does what it is asked for, and its answer is lost: the connection breaks."""
     times: float = float("inf")
     done: int = field(default=0, init=False)
 
@@ -41,6 +45,7 @@ class Fault:
         watch = request.query.get("watch") == "true" and "sendInitialEvents" not in request.query
         return (
             self.done < self.times
+            and self.method in ("", request.method)
             and request.path.endswith(f"/{self.resource}")
             and self.on_watch in (None, watch)
         )
@@ -110,6 +115,13 @@ class FaultProxy:
             data=await request.read(),
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
+            for fault in self.faults:
+                if fault.lost and fault.concerns(request):
+                    fault.done += 1
+                    await upstream.read()
+                    assert request.transport is not None
+                    request.transport.abort()
+                    raise asyncio.CancelledError  # nobody is there to be answered
             kept = {name: text for name, text in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
             response = web.StreamResponse(status=upstream.status, headers=kept)
             await response.prepare(request)

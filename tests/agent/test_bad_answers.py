@@ -97,7 +97,7 @@ async def test_told_and_survived(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The reason is in a heartbeat within ten seconds, other kinds stay synced, and it ends by itself."""
-    monkeypatch.setattr("services.agent.kubernetes.sdk.client.MAX_RETRY_AFTER", 3.0)
+    monkeypatch.setattr("services.agent.kubernetes.sdk.answers.MAX_RETRY_AFTER", 3.0)
     fault, reason = FAULTS[name]
     fault.done = 0
 

@@ -4,12 +4,17 @@ import base64
 import json
 from datetime import timedelta
 
+from schemas.commands import Command, CommandObject, CommandState, TargetReference
 from schemas.deadletter import DeadLetter
+from schemas.ids import AgentKind
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.base import KubeObject, OwnerReference
 from services.persistence import dead_letters
+from services.persistence.commands.accept import accept
+from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database
 from services.persistence.dead_letters import ReceivedDeadLetter
+from tests.api.commanding import announce, end
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.unit.kubernetes.samples import SAMPLES
 
@@ -37,6 +42,8 @@ async def fill(database: Database) -> None:
             await fleet.event(cluster, f"web-{number}.17c2f1", minutes_ago=number)
     await fleet.heartbeat("prod-us", status="standby", last_error="another agent serves this cluster")
     await fleet.heartbeat("new")
+    await announce(fleet, "prod-eu", time=NOW + timedelta(seconds=1))
+    await _commands(database)
     await _dead_letters(database)
 
 
@@ -51,6 +58,28 @@ def _some(resource: str, number: int) -> KubeObject:
         ]
     some.metadata = metadata
     return some
+
+
+async def _commands(database: Database) -> None:
+    """One in each state."""
+    for number, state in enumerate(CommandState):
+        command = Command(
+            id=f"019a9d2e-7a00-7000-8000-0000000000{number:02x}",
+            target=TargetReference(kind=AgentKind.KUBERNETES, id=CLUSTERS[number % 2]),
+            action="scale",
+            object=CommandObject(resource="deployments", namespace="shop", name="web-0"),
+            params={"replicas": 3},
+            created_at=NOW,
+            start_by=NOW + timedelta(days=300),
+            finish_by=NOW + timedelta(days=301),
+            actor="token/laptop",
+        )
+        await accept(database, command)
+        if state.terminal:
+            await end(database, command.id, state, data={"replicas": 3})
+        elif state is not CommandState.ACCEPTED:
+            async with database.write() as session:
+                await advance(await session.connection(), command.id, state, NOW)
 
 
 async def _dead_letters(database: Database) -> None:

@@ -12,8 +12,9 @@ import pytest
 from litestar.types import ASGIApp
 from msgspec import Raw
 
+from schemas.actions import ACTIONS, capability
 from schemas.frames import MAX_ITEMS, Frame, Phase, Put, Scope
-from schemas.ids import Target, kubernetes
+from schemas.ids import AgentKind, Target, kubernetes
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.base import KubeObject, ObjectMeta
 from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
@@ -31,6 +32,7 @@ from services.persistence.state.epochs import Position, ReceivedFrame
 from services.runtime.bus.consumer import Cursor
 from services.runtime.health import Health as Readiness
 from tests.persistence.frames import apply_all
+from tests.tokens import AUTHORIZED, admit
 
 CREATED = datetime(2026, 11, 21, 6, tzinfo=UTC)
 """When the streams were made."""
@@ -110,8 +112,11 @@ class Fleet:
         time: datetime = NOW,
         status: str = "running",
         last_error: str = "",
+        journal: str = "",
     ) -> None:
         """A heartbeat: per resource, state and reason; with `last_error` of an agent that is not healthy.
+
+        With `journal` of one that does whatever it is asked.
 
         With another status than `running` it comes from another agent under the same id.
         """
@@ -122,7 +127,12 @@ class Fleet:
             platform="v1.36.3",
             epoch=epoch,
             interval=15,
-            capabilities=["observe:pods"],
+            capabilities=[
+                "observe:pods",
+                *(map(capability, ACTIONS[AgentKind.KUBERNETES]) if journal else ()),
+            ],
+            journal=journal,
+            read_only=not journal,
             health=Health(healthy=not last_error, status=status, last_error=last_error, start_time=started),
             collection=[
                 Collection(resource=resource, state=state, reason=reason)
@@ -166,9 +176,10 @@ class Fleet:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the tables and no rows; tests use copies of it."""
+    """A SQLite file with the tables, and no row but the tests' token; tests use copies of it."""
     path = tmp_path_factory.mktemp("database") / "empty.db"
     asyncio.run(migrate.upgrade(f"sqlite+aiosqlite:///{path}"))
+    asyncio.run(admit(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
@@ -183,7 +194,9 @@ def either_url(request: pytest.FixtureRequest) -> str:
     """A database of the test's own, once of each kind."""
     if request.param == "sqlite":
         return str(request.getfixturevalue("database_url"))
-    return str(request.getfixturevalue("new_postgres_url")())
+    url = str(request.getfixturevalue("new_postgres_url")())
+    asyncio.run(admit(url))
+    return url
 
 
 @pytest.fixture
@@ -226,8 +239,9 @@ def app(fleet: Fleet, bus_state: Bus, hub: Hub) -> ASGIApp:
 @pytest.fixture
 async def api(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client of `app`, without a socket between: starting and stopping a server would be most of a test."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=10) as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://localhost", headers=AUTHORIZED, timeout=10
+    ) as client:
         yield client
 
 
@@ -237,7 +251,9 @@ async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(app, listener))
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=10
+        ) as client:
             yield client
         serving.cancel()
         await asyncio.wait([serving])

@@ -16,7 +16,9 @@ from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence.database.engine import Database
 from services.runtime.health import Health
+from tests.tokens import AUTHORIZATION, AUTHORIZED
 
+_HOST = b"Host: localhost\r\n"
 _PATH = re.compile(r"([\w.~!$&'()*+,;=:@/-]|%[0-9A-F]{2})*", re.ASCII)
 """What a path may hold (RFC 3986, 3.3)."""
 
@@ -30,7 +32,11 @@ class Served:
     client: httpx.AsyncClient
 
     async def send(self, *parts: bytes, seconds: float = 10.0) -> "Answer":
-        """Send bytes as they are, in turn, and read until the server closes or has answered."""
+        """Send bytes as they are, in turn, and read until the server closes or has answered.
+
+        But for the token: each head with `Host: localhost` gets it.
+        """
+        parts = tuple(part.replace(_HOST, _HOST + AUTHORIZATION) for part in parts)
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(self.host, self.port)
             try:
@@ -90,7 +96,9 @@ async def listening(
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(app, listener, limits=limits))
         try:
-            async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=10) as client:
+            async with httpx.AsyncClient(
+                base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=10
+            ) as client:
                 yield Served(host, port, client)
         finally:
             serving.cancel()

@@ -14,6 +14,7 @@ from services.persistence.presence.clockwatch import ClockWatch
 from services.runtime.health import Health
 from services.runtime.tasks import cancelled
 from tests.api.fixtures import NOW, Fleet, meta
+from tests.tokens import AUTHORIZED
 from tests.waiting import until
 
 
@@ -84,7 +85,7 @@ async def test_clock_that_stands_is_told(fleet: Fleet, hub: Hub) -> None:
     watching = asyncio.create_task(watch.run())
     app = create_app(fleet.database, Health("api"), hub, clock=watch)
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=AUTHORIZED) as api:
         await fleet.beats()
         await fleet.heartbeat("prod-eu")
 
@@ -117,7 +118,9 @@ async def test_agents_come_in_pages(either_url: str) -> None:
         for cluster in ("d", "a", "c"):
             await fleet.state(cluster, {"pods": []})
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=AUTHORIZED
+        ) as api:
             pages, token = [], None
             while token or not pages:
                 answer = await api.get(

@@ -20,6 +20,7 @@ from services.persistence.database.engine import Database, Session
 from services.runtime.health import Health
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.api.test_problems import assert_problem
+from tests.tokens import AUTHORIZED
 
 EVENTS_ONLY = {"type", "reason", "kind", "name", "since", "until"}
 CLUSTERS = ("prod-eu", "prod-us", "staging")
@@ -327,7 +328,9 @@ async def test_a_slow_query_ends(either_url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(queries, "list_resources", slow)
     async with Database(either_url, query_timeout=0.3) as database:
         transport = httpx.ASGITransport(create_app(database, Health("api"), Hub(database)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=20) as api:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", timeout=20, headers=AUTHORIZED
+        ) as api:
             for _ in range(3):
                 body = assert_problem(await api.get("/api/v1/resources/pods"), 503, "query-timeout")
             assert "0.3s" in str(body["detail"])

@@ -20,6 +20,7 @@ from tests.api.fixtures import Bus, Fleet
 from tests.api.processes import environment, process
 from tests.api.test_problems import assert_problem
 from tests.bus.fixtures import RunningBroker
+from tests.tokens import ACTOR, AUTHORIZED
 from tests.waiting import until
 
 
@@ -53,7 +54,9 @@ async def test_without_the_database_it_is_not_ready_but_alive(
         health.check("database", watch.health)
         watching = asyncio.create_task(watch.run())
         transport = httpx.ASGITransport(create_app(fleet.database, health, Hub(fleet.database)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=AUTHORIZED
+        ) as api:
             await until(watch.health)
             body = assert_problem(await api.get("/readyz"), 503, "not-ready")
             assert body["detail"] == f"database: database {away / 'x.db'}: it cannot be opened"
@@ -73,7 +76,7 @@ async def test_readiness_sees_that_dead_letters_are_not_kept(
     variables = environment(own_broker, database_url, API_LISTEN="127.0.0.1:0")
     async with (
         process(**variables) as (_, lines),
-        httpx.AsyncClient(base_url=str(lines[-1]["address"])) as client,
+        httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED) as client,
     ):
 
         async def told() -> bool:
@@ -102,14 +105,17 @@ async def test_metrics_count_by_route_and_not_by_path(fleet: Fleet, api: httpx.A
 async def test_one_access_line_without_the_query(
     api: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Method, path, status and duration, for routes there are and are not; never the query."""
+    """Method, path, status, duration and actor, for routes there are and are not; no query, no header."""
     with caplog.at_level(logging.INFO):
-        await api.get("/api/v1/events?q=hunter2", headers={"Authorization": "Bearer hunter2"})
+        await api.get("/api/v1/events?q=hunter2")
+        await api.get("/api/v1/events", headers={"Authorization": "Bearer hunter2"})
         await api.get("/nothing%0Ahere?token=hunter2")
     lines = [record.msg for record in caplog.records if record.name == "services.api.http.access"]
-    assert [(line["method"], line["path"], line["status"]) for line in lines] == [  # type: ignore[index]
-        ("GET", "/api/v1/events", 200),
-        ("GET", "/nothing%0Ahere", 404),
+    shown = ("method", "path", "status", "actor")
+    assert [tuple(line[name] for name in shown) for line in lines] == [  # type: ignore[index]
+        ("GET", "/api/v1/events", 200, ACTOR),
+        ("GET", "/api/v1/events", 401, None),
+        ("GET", "/nothing%0Ahere", 404, ACTOR),
     ]
     assert all(line["seconds"] > 0 for line in lines)  # type: ignore[index]
     assert "hunter2" not in caplog.text

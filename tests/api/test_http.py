@@ -207,3 +207,17 @@ async def test_options_names_the_methods_of_each_path(odd: Served, path: str) ->
     answer = await odd.send(_get(path, method="OPTIONS"))
     assert answer.status == 204
     assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/api/v1/commands", ["GET", "HEAD", "OPTIONS", "POST"]),
+        ("/api/v1/commands/x/cancel", ["OPTIONS", "POST"]),
+    ],
+)
+async def test_all_methods_of_a_path_are_named(odd: Served, path: str, methods: list[str]) -> None:
+    """Where several handlers share it: to OPTIONS, and with the 405."""
+    for method, status in (("OPTIONS", 204), ("DELETE", 405)):
+        answer = await odd.send(_get(path, method=method))
+        assert (answer.status, sorted(answer.headers["allow"].split(", "))) == (status, methods)

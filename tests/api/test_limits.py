@@ -16,6 +16,7 @@ from services.runtime.settings import load
 from tests.api.fixtures import Fleet, meta
 from tests.api.raw import listening
 from tests.api.test_problems import assert_problem
+from tests.tokens import AUTHORIZATION
 from tests.waiting import until
 
 _PODS = "/api/v1/clusters/prod-eu/pods?limit=10000&view=full"
@@ -90,7 +91,7 @@ async def test_a_slow_reader_of_a_big_answer_is_cut_off(
     await fleet.state("prod-eu", {"pods": pods})
     async with listening(fleet.database, Limits(answer=1.0, requests=1)) as served:
         reader, writer = await asyncio.open_connection(served.host, served.port, limit=1024)
-        writer.write(f"GET {_PODS} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write(f"GET {_PODS} HTTP/1.1\r\nHost: localhost\r\n".encode() + AUTHORIZATION + b"\r\n")
         await reader.readuntil(b"\r\n\r\n")
         with caplog.at_level(logging.WARNING):
             await until(lambda: "answer broken off" in caplog.text)

@@ -15,6 +15,7 @@ from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime.health import Health
 from tests.api.fixtures import Fleet, meta
+from tests.tokens import AUTHORIZED
 
 _PODS = "/api/v1/clusters/prod-eu/pods"
 
@@ -67,6 +68,7 @@ def assert_problem(answer: httpx.Response, status: int, name: str) -> dict[str, 
         ("/api/v1/events?continue=%F0%9F%98%80", "continue", "not one that was given out"),
         ("/api/v1/dead-letters?continue=x", "continue", "not one that was given out"),
         ("/readyz?loud", "loud", "unknown parameter"),
+        (f"{_PODS}/shop/web-0/live?format=xml", "format", "is not one of json, yaml"),
     ],
 )
 async def test_a_bad_parameter_is_named(
@@ -243,7 +245,9 @@ async def test_a_damaged_database_is_called_so(tmp_path: Path) -> None:
     file.write_text("this is a letter, not a database\n" * 100)
     async with Database(f"sqlite+aiosqlite:///{file}") as database:
         transport = httpx.ASGITransport(create_app(database, Health("api"), Hub(database)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as api:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=AUTHORIZED
+        ) as api:
             body = assert_problem(await api.get("/api/v1/clusters"), 503, "database-unavailable")
     assert body["detail"] == f"database {file}: the file is not a database"
     assert body["next"] == "restore it from a backup or name another file"

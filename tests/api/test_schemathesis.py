@@ -16,6 +16,7 @@ from services.persistence.database.engine import Database
 from tests.api.filled import fill
 from tests.api.processes import environment, process
 from tests.bus.fixtures import RunningBroker
+from tests.tokens import AUTHORIZED
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 SECONDS = os.environ.get("SCHEMATHESIS_SECONDS", "")
@@ -42,6 +43,10 @@ async def _drained(stream: asyncio.StreamReader | None) -> None:
         pass
 
 
+def _headers() -> list[str]:
+    return [part for name, value in AUTHORIZED.items() for part in ("--header", f"{name}: {value}")]
+
+
 @pytest.mark.timeout(int(SECONDS or 0) + 180)
 async def test_every_answer_is_as_documented(address: str, tmp_path: Path) -> None:
     """Valid, invalid and linked requests: no 5xx, no status, content type or shape that is not documented."""
@@ -52,7 +57,7 @@ async def test_every_answer_is_as_documented(address: str, tmp_path: Path) -> No
     )
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-        *("run", f"{address}/schema/openapi.json", "--no-color", *long),
+        *("run", f"{address}/schema/openapi.json", "--no-color", *long, *_headers()),
         cwd=tmp_path,
         env=os.environ | {"SCHEMATHESIS_HOOKS": str(CONFIG.with_name("schemathesis_hooks.py"))},
         stdout=asyncio.subprocess.PIPE,

@@ -19,6 +19,7 @@ from services.runtime.settings import SettingsError, load
 from tests.api.fixtures import Fleet
 from tests.api.processes import environment, process
 from tests.bus.fixtures import RunningBroker
+from tests.tokens import AUTHORIZED
 
 
 async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
@@ -26,7 +27,7 @@ async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, datab
     variables = environment(broker, database_url, API_LISTEN="127.0.0.1:0")
     async with process(**variables) as (running, lines):
         url = httpx.URL(str(lines[-1]["address"]))
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, headers=AUTHORIZED) as client:
             assert (await client.get("/livez")).status_code == 200
             async with asyncio.timeout(10):
                 while True:
@@ -59,7 +60,7 @@ async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> N
 
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(slow, listener))
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
             asked = asyncio.create_task(client.get("/livez"))
             await entered.wait()
             serving.cancel()
@@ -85,7 +86,7 @@ async def test_a_request_that_never_ends_does_not_hold_it_up() -> None:
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(endless, listener))
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
             asked = asyncio.create_task(client.get("/"))
             await entered.wait()
             started = time.monotonic()
@@ -124,7 +125,7 @@ async def test_a_default_port_in_use_moves_to_the_next(broker: RunningBroker, da
             [moved] = [line for line in lines if "moved to the next free one" in str(line["event"])]
             assert lines[-1]["address"] == f"http://{moved['now']}"
             assert moved["now"] != "127.0.0.1:8080"
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(headers=AUTHORIZED) as client:
                 assert (await client.get(f"http://{moved['now']}/livez")).text == "ok\n"
 
 
@@ -167,7 +168,7 @@ async def test_only_named_origins_may_read_it_in_a_browser(fleet: Fleet, origin:
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         serving = asyncio.create_task(serve(app, listener))
         host, port = listener.getsockname()
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
             answer = await client.get("/api/v1/clusters", headers={"Origin": origin})
         assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
         serving.cancel()

@@ -28,6 +28,7 @@ from tests.api.processes import environment, process
 from tests.api.raw import listening
 from tests.api.test_problems import assert_problem
 from tests.bus.fixtures import RunningBroker
+from tests.tokens import AUTHORIZED
 from tests.waiting import until
 
 _PATH = "/api/v1/clusters/prod-eu/snapshot"
@@ -196,7 +197,7 @@ async def test_a_hundred_thousand_rows_take_little_memory(
     variables = environment(broker, url, API_LISTEN="127.0.0.1:0")
     async with (
         process(**variables) as (running, lines),
-        httpx.AsyncClient(base_url=str(lines[-1]["address"]), timeout=60) as client,
+        httpx.AsyncClient(base_url=str(lines[-1]["address"]), timeout=60, headers=AUTHORIZED) as client,
     ):
         assert (await client.get("/api/v1/clusters/prod-eu")).status_code == 200
         before, most, content = _anonymous(running.pid), 0, bytearray()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
@@ -13,6 +13,8 @@ from schemas.kubernetes.pod import Pod, PodSpec, PodStatus
 from schemas.kubernetes.workload import Deployment
 from services.cli.main import cli
 from tests.api.fixtures import Fleet, meta
+from tests.cli.standin import Agents
+from tests.tokens import TOKEN
 
 Run = Callable[..., Awaitable[Result]]
 
@@ -24,9 +26,10 @@ def atlhyper(
     """Runs a command line against `served`, in a thread: the API is in this one, and logs nothing."""
     caplog.set_level(logging.WARNING, logger="services.api.http.access")
     monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
+    monkeypatch.setenv("ATLHYPER_TOKEN", TOKEN)
 
-    async def run(*arguments: str, color: bool = False) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, cli, arguments, color=color)
+    async def run(*arguments: str, color: bool = False, stdin: str = "") -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, cli, arguments, input=stdin, color=color)
 
     return run
 
@@ -48,9 +51,21 @@ async def two_clusters(fleet: Fleet) -> None:
     await fleet.beats()
     for cluster, objects in (("eu", eu), ("us", us)):
         epoch = await fleet.state(cluster, objects)
-        await fleet.heartbeat(cluster, dict.fromkeys(objects, ("synced", "")), epoch=epoch)
+        await fleet.heartbeat(
+            cluster, dict.fromkeys(objects, ("synced", "")), epoch=epoch, journal=f"journal-{cluster}"
+        )
 
 
 def words(output: str) -> list[list[str]]:
     """A table, cell by cell."""
     return [line.split() for line in output.splitlines()]
+
+
+@pytest.fixture
+async def agents(fleet: Fleet) -> AsyncIterator[Agents]:
+    """Master and agents: what the API accepts is done at once, unless a test says how."""
+    standing_in = Agents(fleet.database)
+    running = asyncio.create_task(standing_in.run())
+    yield standing_in
+    running.cancel()
+    await asyncio.wait([running])

@@ -186,6 +186,49 @@ ROWS = [
         code=4,
         prepare=lambda world: world.file("person/.config/atlhyper/config.yaml", {"token": "hunter2"}, 0o644),
     ),
+    # commands that change something
+    Row(
+        "nobody to be asked",
+        "delete pod/web-0 --cluster eu",
+        "no API answers",
+        "ATLHYPER_URL",
+        env={"ATLHYPER_URL": f"http://{NOBODY}"},
+    ),
+    Row("replicas that are no number", "scale deploy/web --replicas many", "'many'", "-h", code=2),
+    Row("nothing to restart", "restart", "Missing argument 'KIND/NAME...'", "-h", code=2),
+    Row(
+        "duration without unit, typed",
+        "restart deploy/web --timeout 15",
+        "'15' is not a duration",
+        "90s",
+        code=2,
+    ),
+    Row(
+        "set-image without an image", "set-image deploy/web", "an image for a container", "app=nginx", code=2
+    ),
+    Row(
+        "no time to end, without force", "delete pod/web-0 --grace-period 0", "at once", "add --force", code=2
+    ),
+    Row(
+        "file that is not there", "apply -f /nowhere.yaml", "cannot read /nowhere.yaml", "name a file", code=2
+    ),
+    Row(
+        "manifest that is not YAML",
+        "apply -f web.yaml",
+        "web.yaml is not YAML",
+        "correct it",
+        code=2,
+        prepare=lambda world: world.file("web.yaml", "a: [\n"),
+    ),
+    Row(
+        "manifest without a name",
+        "apply -f web.yaml",
+        "web.yaml has no metadata.name",
+        "apply goes by the name",
+        code=2,
+        prepare=lambda world: world.file("web.yaml", {"apiVersion": "v1", "kind": "ConfigMap"}),
+    ),
+    Row("folder without manifests", "apply -f person", "no object in person", "hold manifests", code=2),
     # variables
     Row(
         "misspelt variable",

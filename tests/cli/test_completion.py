@@ -1,12 +1,17 @@
 """Completion: the scripts of three shells, and what they are told."""
 
+import asyncio
 import shutil
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.cli.command import ATLHYPER, environment, run
+from tests.cli.conftest import Run
+from tests.cli.standin import Agents
+from tests.tokens import TOKEN
 
 
 def completed(shell: str, line: str, folder: Path, variables: dict[str, str] | None = None) -> list[str]:
@@ -30,6 +35,9 @@ def test_commands_options_and_resources(shell: str, tmp_path: Path) -> None:
     assert completed(shell, "atlhyper get deploym", tmp_path) == ["deployments"]
     assert completed(shell, "atlhyper get pods,deploym", tmp_path) == ["pods,deployments"]
     assert completed(shell, "atlhyper context us", tmp_path) == ["use"]
+    assert completed(shell, "atlhyper commands canc", tmp_path) == ["cancel"]
+    assert completed(shell, "atlhyper restart deploym", tmp_path) == ["deployment/"]
+    assert "--to-revision" in completed(shell, "atlhyper rollback deploy/web --to", tmp_path)
 
 
 def test_without_an_api_nothing_is_offered(tmp_path: Path) -> None:
@@ -72,3 +80,33 @@ def test_bash_completes(tmp_path: Path) -> None:
         ["bash", "-c", steps], env=variables, capture_output=True, text=True, timeout=30, check=True
     )
     assert told.stdout.split() == ["deployments"], told.stderr
+
+
+@pytest.mark.usefixtures("two_clusters")
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("atlhyper restart deployment/w", ["deployment/web"]),
+        ("atlhyper restart deploy w", ["web"]),
+        ("atlhyper delete -n data po/", ["po/db-0"]),
+        ("atlhyper drain n", ["n1"]),
+        ("atlhyper cordon --cluster u", ["us"]),
+    ],
+)
+async def test_what_there_is(
+    served: httpx.AsyncClient, tmp_path: Path, line: str, offered: list[str]
+) -> None:
+    """Names of objects and nodes come from the API."""
+    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
+    assert await asyncio.to_thread(completed, "bash", line, tmp_path, variables) == offered
+
+
+@pytest.mark.usefixtures("two_clusters")
+async def test_ids_of_commands(
+    atlhyper: Run, agents: Agents, served: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    """Those that may be meant."""
+    assert (await atlhyper("cordon", "n1", "--cluster", "eu")).exit_code == 0
+    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
+    offered = await asyncio.to_thread(completed, "bash", "atlhyper commands show 0", tmp_path, variables)
+    assert offered == [agents.asked[0].id]

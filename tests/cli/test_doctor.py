@@ -11,6 +11,7 @@ from services.api.http import problems
 from services.cli.checks import CHECKS
 from services.cli.findings import Finding
 from tests.api.fixtures import Bus
+from tests.tokens import TOKEN
 
 
 async def findings() -> list[Finding]:
@@ -23,10 +24,28 @@ async def test_what_the_api_waits_for(
     """The API's own words, cause and next step; nothing of the JSON around them."""
     url = str(served.base_url)
     monkeypatch.setenv("ATLHYPER_URL", url)
-    assert await findings() == [Finding("ok", "api", f"{url} is ready")]
+    monkeypatch.setenv("ATLHYPER_TOKEN", TOKEN)
+    assert await findings() == [
+        Finding("ok", "api", f"{url} is ready"),
+        Finding("ok", "token", "the API accepts it"),
+    ]
     bus_state.trouble = "no connection to the broker"
     text = f"{url} answers 503: bus: no connection to the broker"
     assert await findings() == [Finding("fail", "api", text, problems.NOT_READY.next)]
+
+
+@pytest.mark.parametrize(("token", "text"), [("", "there is none"), ("atlhyper_wrong", "not one of this")])
+async def test_a_token_that_is_not_accepted(
+    served: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, token: str, text: str
+) -> None:
+    """None, or a wrong one: the next step makes one; what was sent is not repeated."""
+    monkeypatch.setenv("ATLHYPER_URL", str(served.base_url))
+    monkeypatch.setenv("ATLHYPER_TOKEN", token)
+    ready, refused = await findings()
+    assert (ready.state, refused.state, refused.check) == ("ok", "fail", "token")
+    assert text in refused.text
+    assert "tokens create" in refused.next_step
+    assert not token or token not in str(refused)
 
 
 class Stranger(BaseHTTPRequestHandler):

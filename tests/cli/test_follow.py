@@ -16,6 +16,7 @@ from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from tests.api.fixtures import Fleet, meta
 from tests.cli.command import ATLHYPER, environment
+from tests.tokens import TOKEN
 from tests.waiting import until
 
 LONG = 20.0
@@ -51,7 +52,7 @@ async def started(url: str, folder: Path, *arguments: str) -> AsyncIterator[Runn
     process = await asyncio.create_subprocess_exec(
         ATLHYPER,
         *arguments,
-        env=environment(folder, {"ATLHYPER_URL": url, "PYTHONUNBUFFERED": "1"}),
+        env=environment(folder, {"ATLHYPER_URL": url, "ATLHYPER_TOKEN": TOKEN, "PYTHONUNBUFFERED": "1"}),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

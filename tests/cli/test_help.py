@@ -15,6 +15,7 @@ from tests.cli.command import ATLHYPER, environment, run
 
 HEAVY = ("nats", "kubernetes_asyncio", "litestar", "sqlmodel", "sqlalchemy", "alembic", "aiohttp", "httpx")
 LEAVES = ["", *COMMANDS, "agent kubernetes", "db upgrade", "bus apply", "bus show", "bus credentials"]
+LEAVES += ["commands show", "commands wait", "commands cancel"]
 
 _PROBE = f"""
 import sys

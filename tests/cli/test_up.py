@@ -120,8 +120,17 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
     doctor = run("doctor", folder=up.folder, variables=up.variables)
     assert doctor.returncode == 0, doctor.stdout
     assert [line.split()[:2] for line in doctor.stdout.splitlines()] == [
-        ["ok", check] for check in ("broker", "streams", "database", "cluster", "access", "api")
+        ["ok", check] for check in ("broker", "streams", "database", "cluster", "access", "api", "token")
     ]
+
+    path = up.folder / "home" / "token"
+    assert (path.stat().st_mode & 0o777, path.stat().st_size > 40) == (0o600, True)
+    assert path.read_text().strip() not in up.text + "".join(
+        log.read_text() for log in (up.folder / "home" / "logs").iterdir()
+    )
+    [curl] = [line.strip() for line in up.text.splitlines() if line.strip().startswith("curl ")]
+    asked = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=20)
+    assert json.loads(asked.stdout)["items"], asked
 
     processes = up.state["processes"]
     assert isinstance(processes, dict)
@@ -140,10 +149,38 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
     assert not (up.folder / "home" / "up.json").exists()
     assert not any(_alive(pid) for pid in processes.values())
 
+    before = path.read_text()
     again = Up(up.folder, up.variables)
     try:
         again.ready()
         assert "created" not in again.text
+        assert "made a token" not in again.text
+        assert path.read_text() == before
+        assert again.stop() == 0
+    finally:
+        again.kill()
+
+
+def test_a_token_that_ended_is_replaced(up: Up) -> None:
+    """Revoked: the command line is refused with the next step, and the next start makes another."""
+    up.ready()
+    path = up.folder / "home" / "token"
+    before = path.read_text()
+    assert run("agents", folder=up.folder, variables=up.variables).returncode == 0
+    revoked = run("tokens", "revoke", "local", folder=up.folder, variables=up.variables)
+    assert (revoked.returncode, "local" in revoked.stdout) == (0, True), revoked.stderr
+    time.sleep(5)
+    refused = run("agents", folder=up.folder, variables=up.variables)
+    assert refused.returncode == 4
+    assert "revoked" in refused.stderr
+    assert "tokens create" in refused.stderr
+    assert up.stop() == 0
+    again = Up(up.folder, up.variables)
+    try:
+        again.ready()
+        assert f"made a token for you: {path}" in again.text
+        assert (path.stat().st_mode & 0o777, path.read_text() != before) == (0o600, True)
+        assert run("agents", folder=up.folder, variables=up.variables).returncode == 0
         assert again.stop() == 0
     finally:
         again.kill()

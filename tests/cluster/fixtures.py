@@ -14,7 +14,7 @@ from services.cli.cluster.build import KWOK_STAGES, ensure_binaries
 from services.cli.cluster.components import COMPONENTS, STORE
 from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError
 
-_NEEDS_PROGRAMS = {"control_plane", "own_control_plane"}
+_NEEDS_PROGRAMS = {"control_plane", "own_control_plane", "log_plane"}
 
 
 @pytest.hookimpl(trylast=True)

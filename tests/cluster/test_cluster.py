@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.cli.cluster import build
@@ -113,6 +115,11 @@ async def test_ensure_up_brings_the_demo(home: Path) -> None:
     control_plane.kubectl("-n", "demo", "rollout", "status", "--timeout=30s", "statefulset/database")
     restarts = "-o=jsonpath={.items[0].status.containerStatuses[0].restartCount}"
     eventually(lambda: int(control_plane.kubectl("-n", "demo", "get", "pod", "-l=app=payments", restarts)))
+    for workload, line in (
+        ("deployment/shop", "POST path=/checkout"),
+        ("statefulset/database", "checkpoint"),
+    ):
+        assert line in control_plane.kubectl("-n", "demo", "logs", workload)
 
 
 async def test_ensure_up_raises_the_helpers_own_error(home: Path) -> None:
@@ -181,6 +188,65 @@ def test_logs(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.append_pod_log("one", "two")
     assert control_plane.kubectl("-n", namespace, "logs", "talker", "--tail=2") == "one\ntwo\n"
     assert "exiting" in control_plane.kubectl("-n", namespace, "logs", "talker", "--previous")
+
+
+def test_logs_are_followed(control_plane: ControlPlane, namespace: str) -> None:
+    """`kubectl logs -f` shows a line that is written while it looks."""
+    control_plane.kubectl("-n", namespace, "run", "talker", "--image=example.com/talker:1")
+    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=30s", "pod/talker")
+    command = [control_plane.kubectl_program, f"--kubeconfig={control_plane.kubeconfig}", "-n", namespace]
+    control_plane.append_pod_log("before")
+    with subprocess.Popen(
+        [*command, "logs", "-f", "--tail=1", "talker"], stdout=subprocess.PIPE, text=True
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert following.stdout.readline() == "before\n"
+            control_plane.append_pod_log("while it looks")
+            assert following.stdout.readline() == "while it looks\n"
+        finally:
+            following.kill()
+
+
+def test_changes_are_in_the_audit_log(own_control_plane: ControlPlane) -> None:
+    """Each change is one line with who, what and how it ended, once its author has the answer; bodies,
+    reads and leases are in none.
+    """
+    own_control_plane.kubectl("create", "secret", "generic", "kept", "--from-literal=password=hush-hush")
+    own_control_plane.kubectl("get", "secrets")
+    own_control_plane.kubectl("delete", "secret", "kept")
+    text = own_control_plane.layout.audit_log.read_text()
+    entries = [json.loads(line) for line in text.splitlines()]
+    about = [entry for entry in entries if entry["objectRef"].get("name") == "kept"]
+    assert [entry["verb"] for entry in about] == ["create", "delete"]
+    for entry in about:
+        assert entry["user"]["username"] == "admin"
+        assert entry["userAgent"].startswith("kubectl/")
+        assert entry["objectRef"]["resource"] == "secrets"
+        assert entry["responseStatus"]["code"] in (200, 201)
+        assert entry["annotations"]["authorization.k8s.io/decision"] == "allow"
+        assert entry["auditID"]
+    assert "hush-hush" not in text
+    assert {"get", "list", "watch"}.isdisjoint(entry["verb"] for entry in entries)
+    assert "leases" not in {entry["objectRef"]["resource"] for entry in entries}
+
+
+def test_who_changes_something_may_name_its_audit_entry(own_control_plane: ControlPlane) -> None:
+    """The header `Audit-ID` of a request is the id of its line: that is how commands are found there."""
+    layout = own_control_plane.layout
+    answer = httpx.post(
+        f"{layout.url('kube-apiserver')}/api/v1/namespaces/default/configmaps",
+        headers={
+            "Authorization": f"Bearer {layout.token_file.read_text().split(',')[0]}",
+            "Audit-ID": "0199a000-0000-7000-8000-000000000001",
+        },
+        json={"metadata": {"name": "named"}},
+        verify=ssl.create_default_context(cafile=str(layout.certificate("kube-apiserver"))),
+    )
+    assert answer.status_code == 201
+    entries = [json.loads(line) for line in layout.audit_log.read_text().splitlines()]
+    named = [entry["auditID"] for entry in entries if entry["objectRef"].get("name") == "named"]
+    assert named == ["0199a000-0000-7000-8000-000000000001"]
 
 
 def test_only_the_owner_reads_credentials(own_control_plane: ControlPlane) -> None:

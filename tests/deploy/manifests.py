@@ -11,6 +11,7 @@ from services.cli.cluster.build import ensure_binaries
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
 AGENT = FOLDER / "agent"
 SECRETS = FOLDER / "overlays" / "secrets"
+ACTING = FOLDER / "overlays" / "acting"
 NAME = "atlhyper-agent"
 
 Manifest = dict[str, Any]

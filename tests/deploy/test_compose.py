@@ -167,6 +167,10 @@ async def test_it_works(
         await container.become_healthy()
         running.append(container)
 
+    token = start("token")
+    assert await token.run() == "token 'cli': keep it secret; it is valid until it is revoked\n"
+    assert "already" in await token.run()
+    assert (secrets / "cli.token").stat().st_mode & 0o777 == 0o600
     cli = start("cli")
     address = {"ATLHYPER_URL": cli.local("http://127.0.0.1:8080")}
     assert re.search(r"default-cluster +live", await cli.run("agents", **address))

@@ -24,7 +24,9 @@ BESIDE_A_RUNNING_SYSTEM = [
     DOCS / "how-to" / f"{name}.md"
     for name in (
         "monitor",
+        "give-access",
         "find-things",
+        "act-on-a-cluster",
         "inspect-with-nats",
         "follow-the-changes",
         "attach-a-cluster",
@@ -38,7 +40,7 @@ NOT_RUN = {
     "docs/how-to/attach-a-cluster.md": 3,
     "docs/how-to/deploy-the-agent.md": 2,
     "docs/how-to/deploy-with-compose.md": 7,
-    "docs/how-to/run-as-systemd-units.md": 4,
+    "docs/how-to/run-as-systemd-units.md": 5,
     "docs/how-to/back-up-and-restore.md": 2,
     "docs/how-to/inspect-with-nats.md": 1,
     "docs/how-to/run-a-three-node-broker.md": 3,

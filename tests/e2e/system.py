@@ -26,7 +26,7 @@ class System:
         self.home = home
         self.cluster_id = cluster_id
         self._log = home / "up.log"
-        self._environment = {
+        self.environment = {
             **os.environ,
             "ATLHYPER_HOME": str(home),
             "HOME": str(home),
@@ -37,13 +37,14 @@ class System:
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(timeout=30)
+        """With the token that `up` has made."""
 
     def __enter__(self) -> Self:
         self.home.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services", "up"],
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -51,6 +52,7 @@ class System:
             )
         try:
             self.until(lambda: "curl " in self.output(), START)
+            self.http.headers["Authorization"] = f"Bearer {(self.home / 'token').read_text().strip()}"
         except BaseException:
             self.__exit__()
             raise

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import random
 import secrets
 import tempfile
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from services.runtime import logs
 from tests.faults.catalogue import EVERY, FAULTS, IN_TURN
+from tests.faults.commands import scenario as of_commands
+from tests.faults.commands.steps import EACH
 from tests.faults.fault import Needs
 from tests.faults.report import Result, summary
 from tests.faults.scenario import Plan, run
@@ -32,6 +35,9 @@ def _arguments() -> argparse.Namespace:
         "--postgres",
         action="store_true",
         help="PostgreSQL for all faults but those of SQLite; otherwise only for the one of PostgreSQL itself",
+    )
+    parser.add_argument(
+        "--commands", type=int, default=300, help="kills with commands under way, after all that (300)"
     )
     parser.add_argument("--keep", type=Path, help="folder that keeps logs and databases of the runs")
     return parser.parse_args()
@@ -70,6 +76,17 @@ def _run(seed: int, plan: Plan, on_postgres: bool, keep: Path | None) -> Result:
                 postgres.close()
 
 
+def _run_commands(seed: int, kills: int, keep: Path | None) -> of_commands.Result:
+    """Each step of a command in turn, in an order by the seed, until there were so many kills."""
+    steps = [step for _ in range(kills // len(EACH) + 1) for step in EACH][:kills]
+    random.Random(seed).shuffle(steps)
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        where = (keep or Path(folder)) / f"{seed}-commands"
+        return asyncio.run(
+            of_commands.run(where, seed, steps, lambda text: print(text, flush=True), measured=True)
+        )
+
+
 def main() -> int:
     """0 when every invariant held in every run and no run was void."""
     arguments = _arguments()
@@ -86,6 +103,11 @@ def main() -> int:
         print(result.text(), f"{time.monotonic() - began:.0f} s", sep="\n", flush=True)
     print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
     bad = [f"seed {result.seed} {result.verdict}" for result in results if result.verdict != "held"]
+    if arguments.commands:
+        seed = arguments.seed[0] if arguments.seed else secrets.randbelow(10**6)
+        kills = _run_commands(seed, arguments.commands, arguments.keep)
+        print(kills.text(), of_commands.table([kills]), sep="\n", flush=True)
+        bad += [f"seed {kills.seed} of commands violated"] if kills.violations else []
     print(
         f"{len(results)} runs, {sum(r.changes for r in results)} changes: " + (", ".join(bad) or "all held")
     )

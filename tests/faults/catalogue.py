@@ -11,7 +11,7 @@ from tests.faults import clocks, storage  # noqa: F401 - they enter theirs
 from tests.faults.fault import FAULTS, POSSIBLE, Steps, fault
 from tests.faults.system import System
 
-__all__ = ["EVERY", "FAULTS", "IN_TURN"]
+__all__ = ["EVERY", "FAULTS", "IN_TURN", "STEPS"]
 
 UNREAD = 1.5
 """Seconds in which messages come together that nobody reads."""
@@ -230,6 +230,9 @@ fault(
     replicated=True,
 )(_killed_at(Point.LEASES_AFTER_TAKEOVER, "master", 1))
 
+
+STEPS = tuple(point for point in Point if point in FAULTS)
+"""Single steps of what is observed; those of commands are in `tests.faults.commands`."""
 
 IN_TURN = (
     "apiserver-restart",

@@ -3,15 +3,15 @@
 import asyncio
 import json
 import random
-import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from services.cli.cluster.control_plane import ControlPlane
+from tests.faults.kube import administrator
 from tests.faults.objects import LOAD_KINDS, NAMESPACE, LoadKind
 from tests.faults.recorder import Outcome, Recorder
 
@@ -20,7 +20,8 @@ FEWEST, MOST = 8, 24
 """Objects of each kind between which the load keeps itself."""
 EVENTS_WEIGHT = 4
 """Changes of Events for each one of another kind: each version of an Event is a message of its own."""
-TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+TIMEOUT = 3.0
+"""Seconds for one change."""
 BYSTANDER = "bystander"
 """The object of each kind that nobody touches: it may never vanish from the rows."""
 MARKER = "marker"
@@ -47,9 +48,7 @@ class Load:
     """
 
     def __init__(self, plane: ControlPlane, recorder: Recorder, seed: int, rate: float) -> None:
-        self._url = plane.layout.url("kube-apiserver")
-        self._token = plane.layout.token_file.read_text().split(",", 1)[0]
-        self._trust = ssl.create_default_context(cafile=str(plane.layout.certificate("kube-apiserver")))
+        self._plane = plane
         self._recorder = recorder
         self._random = random.Random(seed)
         self._rate = rate
@@ -58,21 +57,16 @@ class Load:
         self._workers: list[asyncio.Task[None]] = []
         self._steps = self._counted()
         self._session: aiohttp.ClientSession | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "Load":
-        self._session = aiohttp.ClientSession(
-            self._url,
-            headers={"Authorization": f"Bearer {self._token}"},
-            connector=aiohttp.TCPConnector(limit=WORKERS + 2, ssl=self._trust),
-            timeout=TIMEOUT,
-        )
+        session = administrator(self._plane, connections=WORKERS + 2, seconds=TIMEOUT)
+        self._session = await self._stack.enter_async_context(session)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.end()
-        assert self._session is not None
-        await self._session.close()
-        await asyncio.sleep(0.25)  # aiohttp leaves the end of TLS connections to the loop
+        await self._stack.aclose()
 
     async def prepare(self) -> None:
         """The namespace, the bystanders and the marker. Harmless when they are there."""

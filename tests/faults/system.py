@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +31,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.recorder import Recorder
 from tests.faults.supervised import SupervisedProcess
 from tests.postgres.server import Postgres
+from tests.tokens import AUTHORIZED, admit
 
 CLUSTER = "faulty"
 START = 60.0
@@ -131,6 +132,7 @@ class System:
         self.database = await self._stack.enter_async_context(Database(url))
         self.audit = Audit(self.database)
         await self.audit.install()
+        await admit(url)
 
         if self._shimmed:
             self._shim = await asyncio.to_thread(shim.compiled, self.folder)
@@ -152,8 +154,10 @@ class System:
             self.database_url = url.replace(f":{self.postgres.port}/", f":{self.database_link.listen_port}/")
         self._http = await enter(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)))
         self.settings = BusSettings(home=self.home, nats_url=self.broker.url)
-        reader = await enter(client.connect(self.settings, "reader", name="harness", wait=True))
-        await reader.subscribe(f"{subjects.up(self.target).removesuffix('>')}event.>", self.recorder.hear)
+        self.reader = await enter(client.connect(self.settings, "reader", name="harness", wait=True))
+        await self.reader.subscribe(
+            f"{subjects.up(self.target).removesuffix('>')}event.>", self.recorder.hear
+        )
 
         self._make_services()
         for second in (False, True):  # the first ones get the leases
@@ -263,16 +267,30 @@ class System:
 
     async def get(self, path: str, **parameters: Any) -> Any:
         """GET under /api/v1, of the first api that answers. Raises aiohttp.ClientError, TimeoutError."""
-        assert self._http is not None
         for number, url in enumerate(self.api_urls, 1):
             try:
-                async with self._http.get(f"{url}/api/v1{path}", params=parameters) as response:
+                async with self._ask("GET", url + "/api/v1" + path, params=parameters) as response:
                     response.raise_for_status()
                     return await response.json(content_type=None)
             except aiohttp.ClientConnectionError:
                 if number == len(self.api_urls):
                     raise
         return None
+
+    async def call(self, method: str, path: str, **request: Any) -> tuple[int, Any]:
+        """Any request under /api/v1 to the first api: the status and what is in the body.
+
+        `request` is what aiohttp takes. Raises aiohttp.ClientError, TimeoutError.
+        """
+        async with self._ask(method, self.api_urls[0] + "/api/v1" + path, **request) as response:
+            return response.status, await response.json(content_type=None)
+
+    def _ask(
+        self, method: str, url: str, **request: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        assert self._http is not None
+        headers = {**AUTHORIZED, **request.pop("headers", {})}
+        return self._http.request(method, url, headers=headers, **request)
 
     async def rows(self, resource: str) -> list[dict[str, Any]]:
         """Every row of one resource, whole, page by page."""
@@ -300,8 +318,7 @@ class System:
 
     async def metrics(self, service: str) -> dict[str, float]:
         """A service's /metrics: name with labels → value."""
-        assert self._http is not None
-        async with self._http.get(f"{self.health_urls[service]}/metrics") as response:
+        async with self._ask("GET", f"{self.health_urls[service]}/metrics") as response:
             lines = (await response.text()).splitlines()
         pairs = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}

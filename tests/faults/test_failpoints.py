@@ -12,6 +12,8 @@ from schemas.deadletter import DeadLetter
 from services.runtime import failpoints
 from services.runtime.bus import client
 from services.runtime.failpoints import Point
+from tests.faults.catalogue import STEPS
+from tests.faults.commands.steps import POINTS
 from tests.faults.scenario import Plan, run
 from tests.faults.system import System
 from tests.postgres.server import Postgres
@@ -22,11 +24,16 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
 
 async def test_any_step_may_be_the_last_one(tmp_path: Path) -> None:
     """At every failpoint in turn the process is killed with -9 under load, and every invariant holds."""
-    plan = Plan(faults=tuple(Point), outage=(1.0, 1.5), calm=0.5)
+    plan = Plan(faults=STEPS, outage=(1.0, 1.5), calm=0.5)
     result = await run(tmp_path / "run", 1, plan)
     # No void for a slow moment of the machine: all steps but the takeover are reached by load anyway.
     assert not result.violations + result.untouched, result.text()
-    assert {row.name for row in result.rows} == set(Point)
+    assert {row.name for row in result.rows} == set(STEPS)
+
+
+def test_every_failpoint_belongs_to_a_test() -> None:
+    """Each is a step of what is observed or of a command."""
+    assert set(STEPS) | set(POINTS) == set(Point)
 
 
 async def test_a_takeover_may_end_at_once(tmp_path: Path, postgres: Postgres) -> None:

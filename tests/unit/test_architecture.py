@@ -95,7 +95,7 @@ WALL_CLOCK = re.compile(
 )
 ASKS_IT = {
     "services/master/heartbeats.py": "when the process began, for people",
-    "services/persistence/leases.py": "SQLite serves one host, whose clock is the database's",
+    "services/persistence/database/clock.py": "SQLite serves one host, whose clock is the database's",
 }
 
 

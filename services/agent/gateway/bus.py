@@ -13,7 +13,9 @@ from schemas.envelope import Envelope, sequence_text
 from schemas.errors import ContractError
 from schemas.frames import Frame
 from schemas.ids import Target
+from schemas.logs import LogsRequested
 from schemas.presence import Heartbeat
+from services.agent.gateway.clock import CoreClock
 from services.agent.gateway.interfaces import Unavailable
 from services.agent.store.rows import Spooled
 from services.runtime import logs
@@ -26,7 +28,7 @@ COMPRESS_ABOVE = 4096
 """Bytes of a frame from which on it travels as gzip."""
 
 
-class _Message(NamedTuple):
+class Outgoing(NamedTuple):
     """One publish; `id` is its `Nats-Msg-Id`."""
 
     subject: str
@@ -42,6 +44,8 @@ class BusGateway:
         self._bus = bus
         self._target = target
         self._source = subjects.agent_source(target)
+        self.clock = CoreClock()
+        """By what the core says over `ctl`, and by its commands."""
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         envelope = registry.HEARTBEAT_SENT.envelope(heartbeat, source=self._source)
@@ -70,12 +74,12 @@ class BusGateway:
         # see once more. The envelope's id stays.
         suffix = f".{secrets.token_hex(4)}" if again else ""
         messages = [self._event_message(event, first(event.epoch), suffix) for event in events]
-        too_large = await self._publish_in_order(messages)
+        too_large = await self.publish_in_order(messages)
         for index, error in too_large.items():
             _log.error("event left out", subject=messages[index].subject, reason=str(error))
         return [events[index] for index in too_large]
 
-    def _event_message(self, event: Spooled, first: int, suffix: str) -> _Message:
+    def _event_message(self, event: Spooled, first: int, suffix: str) -> Outgoing:
         envelope = Envelope(
             type=registry.EVENT_OBSERVED.name,
             source=self._source,
@@ -89,15 +93,15 @@ class BusGateway:
             },
         )
         subject = subjects.event(self._target, event.about.namespace, event.about.name)
-        return _Message(subject, envelope, event.id + suffix)
+        return Outgoing(subject, envelope, event.id + suffix)
 
     async def _publish(self, subject: str, envelope: Envelope, *, compress: bool = False) -> None:
         """One message, until the stream has it. Raises MessageTooLarge."""
-        message = _Message(subject, envelope, envelope.id, compress)
-        for error in (await self._publish_in_order([message])).values():
+        message = Outgoing(subject, envelope, envelope.id, compress)
+        for error in (await self.publish_in_order([message])).values():
             raise error
 
-    async def _publish_in_order(self, messages: Sequence[_Message]) -> dict[int, MessageTooLarge]:
+    async def publish_in_order(self, messages: Sequence[Outgoing]) -> dict[int, MessageTooLarge]:
         """Repeat each under its id until the streams have all; by index those that are too large.
 
         What failed is repeated together: each by itself, the pauses would change the order. Each new cause is
@@ -128,7 +132,7 @@ class BusGateway:
             _log.info("the bus has taken it", subject=messages[0].subject, attempts=attempts)
         return too_large
 
-    async def _offer(self, message: _Message) -> BusError | None:
+    async def _offer(self, message: Outgoing) -> BusError | None:
         try:
             await self._bus.publish(
                 message.subject, message.envelope, compress=message.compress, message_id=message.id
@@ -141,34 +145,40 @@ class BusGateway:
         async def receive(message: Resync) -> None:
             await handler(message.epoch, message.reason)
 
-        await self._listen(registry.RESYNC_REQUESTED, "resync", receive)
+        await self.listen(registry.RESYNC_REQUESTED, "resync", receive)
 
     async def on_confirmed(self, handler: Callable[[str, int], Awaitable[None]]) -> None:
         async def receive(message: Confirmed) -> None:
             await handler(message.epoch, message.sequence)
 
-        await self._listen(registry.EVENTS_CONFIRMED, "confirmed", receive)
+        await self.listen(registry.EVENTS_CONFIRMED, "confirmed", receive)
 
     async def on_superseded(self, handler: Callable[[str, str, str], Awaitable[None]]) -> None:
         async def receive(message: Superseded) -> None:
             await handler(message.epoch, message.by, message.instance)
 
-        await self._listen(registry.EPOCH_SUPERSEDED, "superseded", receive)
+        await self.listen(registry.EPOCH_SUPERSEDED, "superseded", receive)
 
-    async def _listen(
+    async def on_logs_requested(self, handler: Callable[[LogsRequested], Awaitable[None]]) -> None:
+        await self.listen(registry.LOGS_REQUESTED, "logs", handler)
+
+    async def listen(
         self, event_type: registry.EventType[Any], what: str, receive: Callable[[Any], Awaitable[None]]
     ) -> None:
+        """Call `receive` with each body of that type on `ctl.<what>`."""
+
         async def handle(subject: str, envelope: Envelope) -> None:
+            self.clock.hear(envelope.time)
             try:
                 if envelope.type != event_type.name:
                     raise ContractError(f"event type {envelope.type!r} does not belong here")
                 await receive(event_type.decode(envelope.data))
             except ContractError as error:
-                await self._reject(subject, envelope, str(error))
+                await self.reject(subject, envelope, str(error))
 
         await self._bus.subscribe(subjects.control(self._target, what), handle)
 
-    async def _reject(self, subject: str, envelope: Envelope, reason: str) -> None:
+    async def reject(self, subject: str, envelope: Envelope, reason: str) -> None:
         """Keep an event of the core's that we could not read, where people look for it.
 
         What is no CloudEvent at all is only logged and counted: another agent can have the broker's

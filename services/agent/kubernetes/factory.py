@@ -3,16 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.agent.kubernetes.repository.access import ACTING
+from services.agent.kubernetes.repository.logs import KubernetesPodLogs
+from services.agent.kubernetes.repository.objects import KubernetesObjects
 from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk import client
 from services.agent.kubernetes.service import metrics
-from services.agent.kubernetes.service.observation import KubernetesObservation, Selection
+from services.agent.kubernetes.service.actions.actions import Allowance, KubernetesActions
+from services.agent.kubernetes.service.actions.allowing import AllowList
+from services.agent.kubernetes.service.capability import KubernetesCapability
+from services.agent.kubernetes.service.logs import KubernetesLogs
+from services.agent.kubernetes.service.observation import Selection
 from services.agent.settings import AgentSettings
 from services.runtime.version import VERSION
 
 
 @asynccontextmanager
-async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[KubernetesObservation]:
+async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[KubernetesCapability]:
     """The capability of the cluster that the settings name. Raises UserError."""
     connection = await client.connect(
         settings.kubeconfig,
@@ -30,8 +37,12 @@ async def kubernetes_capability(settings: AgentSettings) -> AsyncIterator[Kubern
             secrets=settings.secrets == "metadata",
             further=tuple(settings.resources),
         )
-        observation = KubernetesObservation(resources, selection)
-        with metrics.exported(observation.collection):
-            yield observation
+        allowance = Allowance(read_only=settings.read_only, dynamic=AllowList.parse(settings.dynamic))
+        actions = KubernetesActions(KubernetesObjects(connection), allowance, ACTING)
+        capability = KubernetesCapability(
+            resources, selection, actions, KubernetesLogs(KubernetesPodLogs(connection))
+        )
+        with metrics.exported(capability.collection):
+            yield capability
     finally:
         await connection.close()

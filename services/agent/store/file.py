@@ -38,7 +38,14 @@ _PRAGMAS = (
     "PRAGMA journal_size_limit = 8388608",
 )
 _META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID"
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_DAMAGED = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    # Our statements are always the same: what they do not find or may not write, was changed under them.
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+}
 _OURS_TO_REPAIR = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
 """Of the errors at start those that pass without a hand; the others need a person."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
@@ -93,23 +100,29 @@ class StateFile:
         seconds = time.monotonic() - since if since else 0.0
         return f"{self.path}: the disk has not answered for {seconds:.0f} s" if seconds > STUCK else ""
 
-    async def run(self, work: Work[Result]) -> Result:
+    async def run(self, work: Work[Result], *, lasting: bool = False) -> Result:
         """Do `work` in one transaction; it is finished also when we are cancelled meanwhile.
 
-        Raises StateUnavailable and StateDamaged; in either case nothing of it is in the file. `work` may be
-        begun again by the caller: it must not change anything else.
+        `lasting`: bring it from SQLite's log into the file itself. A log that was damaged since ends, for
+        SQLite, before the damage; what was only there is gone without a word.
+        Raises StateUnavailable and StateDamaged; in either case nothing of it is in the file (`lasting`: it
+        may be). `work` may be begun again by the caller: it must not change anything else.
         """
-        return await to_its_end(asyncio.get_running_loop().run_in_executor(self._thread, self._do, work))
+        return await to_its_end(
+            asyncio.get_running_loop().run_in_executor(self._thread, self._do, work, lasting)
+        )
 
     # --- in the thread --------------------------------------------------------------------------------
 
-    def _do(self, work: Work[Result]) -> Result:
+    def _do(self, work: Work[Result], lasting: bool) -> Result:
         self._working_since = time.monotonic()
         try:
             connection = self._connection = self._connection or self._open()
             connection.execute("BEGIN IMMEDIATE")
             result = work(connection)
             connection.execute("COMMIT")
+            if lasting:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return result
         except (sqlite3.Error, OSError) as error:
             # Whatever it was: after an I/O error nobody knows what the pages in memory are worth.
@@ -129,6 +142,7 @@ class StateFile:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
+        connection.text_factory = _as_text
         try:
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
@@ -191,6 +205,11 @@ def _code(error: BaseException | None) -> int:
     if isinstance(error, OSError):
         return sqlite3.SQLITE_FULL if error.errno in _NO_ROOM else sqlite3.SQLITE_CANTOPEN
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _as_text(value: bytes) -> str:
+    """Flipped bits may be no UTF-8; who reads the row finds by its checksum that it is another one."""
+    return value.decode(errors="replace")
 
 
 def _text(error: Exception) -> str:

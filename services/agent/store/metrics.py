@@ -8,3 +8,9 @@ BYTES = Gauge("atlhyper_agent_spool_bytes", "Space that the unconfirmed Events t
 DROPPED = Counter(
     "atlhyper_agent_events_dropped", "Events given up before the master confirmed them", ["reason"]
 )
+JOURNAL_DAMAGED = Counter(
+    "atlhyper_agent_journal_damaged", "Entries of the journal of commands that were damaged"
+)
+RESULTS_GIVEN_UP = Counter(
+    "atlhyper_agent_results_given_up", "Results of commands that no master ever confirmed"
+)

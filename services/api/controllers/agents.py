@@ -116,6 +116,7 @@ def _agent(status: AgentStatus, summary: ClusterSummary) -> Agent:
         # Until an agent says that it takes commands, it does not.
         read_only=heartbeat.read_only if heartbeat else True,
         capabilities=heartbeat.capabilities if heartbeat else [],
+        labels=heartbeat.labels if heartbeat else {},
         health=AgentHealth(**structs.asdict(heartbeat.health)) if heartbeat else AgentHealth(),
         in_sync=status.in_sync,
         resync_reason=status.resync_reason,

@@ -11,7 +11,6 @@ from prometheus_client import Counter, Histogram
 from services.api.http.answering import with_head
 from services.api.http.limits import Broken
 from services.api.http.streaming import asked_for_head
-from services.api.watch.stream import MEDIA_TYPE
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import logs
 
@@ -27,7 +26,8 @@ DURATION = Histogram(
 
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _ABSOLUTE = re.compile("https?://[^/]*", re.IGNORECASE)
-_STREAM = MEDIA_TYPE.encode()
+_AS_IT_COMES = b"no-transform"
+"""In the header of answers that have no end of their own: the watch, and logs."""
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """A name with markup in it stays JSON, whatever a browser thinks it looks like."""
 _CLIENT_GONE = 499
@@ -55,7 +55,7 @@ class Access:
             nonlocal status, endless
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                endless = any(value.startswith(_STREAM) for _, value in message["headers"])
+                endless = any(_AS_IT_COMES in value for _, value in message["headers"])
                 headers = [*(_allow_head(header) for header in message["headers"]), _NO_SNIFFING]
                 message = {**message, "headers": headers}
             elif message["type"] == "http.response.body" and method == "HEAD":
@@ -84,7 +84,10 @@ class Access:
             REQUESTS.labels(method if method in _METHODS else "(other)", route, str(status)).inc()
             if not endless:  # how long a reader stays says nothing of how fast we answer
                 DURATION.labels(route).observe(seconds)
-            _log.info("request", method=method, path=path, status=status, seconds=round(seconds, 6))
+            actor = (inner.get("state") or {}).get("actor")
+            _log.info(
+                "request", method=method, path=path, status=status, seconds=round(seconds, 6), actor=actor
+            )
 
 
 def _in_origin_form(scope: HTTPScope) -> HTTPScope:

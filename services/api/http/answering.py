@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, unquote_to_bytes
 
 from litestar import Request, Response
@@ -29,6 +29,7 @@ from services.api.http.problems import (
     MEDIA_TYPE,
     METHOD_NOT_ALLOWED,
     QUERY_TIMEOUT,
+    UNAUTHORIZED,
     UNAVAILABLE,
     UNKNOWN_PATH,
     InvalidParameter,
@@ -67,6 +68,8 @@ def told(error: ProblemError, instance: str) -> tuple[dict[str, str], bytes]:
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(content))}
     if error.kind.retry_after:
         headers["retry-after"] = str(error.kind.retry_after)
+    if error.kind is UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"  # RFC 9110, 11.6.1
     return headers, content
 
 
@@ -140,14 +143,20 @@ def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -
     declared = parameters_of(request.route_handler).get(key)
     if declared is None:
         return InvalidParameter(parameter=key, message=message)
-    if message.startswith("Invalid enum value") and issubclass(declared.annotation, Enum):
-        message = f"is not one of {', '.join(member.value for member in declared.annotation)}"
+    if message.startswith("Invalid enum value"):
+        annotations = (declared.annotation, *get_args(declared.annotation))
+        values = [member.value for one in annotations if _is_enum(one) for member in one]
+        message = f"is not one of {', '.join(values)}"
     wanted = declared.kwarg_definition
     if not isinstance(wanted, ParameterKwarg):
         return InvalidParameter(parameter=key, message=message)
     if message.startswith("Expected `int` ") and wanted.ge is not None and wanted.le is not None:
         message = f"is not from {wanted.ge:g} to {wanted.le:g}"
     return InvalidParameter(parameter=wanted.name or key, message=message)
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
 
 
 def _on_bad_continue(request: Request[Any, Any, Any], error: BadContinue) -> Response[bytes]:

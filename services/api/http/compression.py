@@ -9,8 +9,6 @@ import zlib
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
 
-from services.api.watch.stream import MEDIA_TYPE as EVENT_STREAM
-
 SMALLEST = 1024
 """Bytes below which an answer fits into one packet anyway."""
 _LEVEL = 1
@@ -55,7 +53,7 @@ class _Compressed:
 
     async def _begin(self, start: HTTPResponseStartEvent) -> None:
         headers = dict(start["headers"])
-        if headers.get(b"content-type", b"").startswith(EVENT_STREAM.encode()):
+        if b"no-transform" in headers.get(b"cache-control", b""):  # it is to be sent as it is made
             await self._send(start)
             return
         start["headers"] = _varying([*start["headers"]], b"Accept-Encoding")

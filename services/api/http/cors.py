@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 _VARY = (b"vary", b"Origin")
 _METHODS = b"GET, HEAD"
-_EXPOSED = b"ETag, Retry-After"
+_EXPOSED = b"ETag, Retry-After, WWW-Authenticate"
 _MAX_AGE = b"600"
 """Seconds that a browser may remember the answer to its question."""
 

@@ -7,10 +7,11 @@ from enum import Enum
 from functools import cache
 from typing import Any, get_args
 
-from litestar import MediaType, Request
+from litestar import MediaType, Request, Response
 from litestar.exceptions import NotFoundException
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
+from litestar.routes import BaseRoute
 
 from services.api.http import answering, problems
 
@@ -21,11 +22,11 @@ _WRITE_TIME = "write it as in 2026-11-21T08:00:00Z"
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
-def check_request(request: Request[Any, Any, Any]) -> None:
-    """Litestar's `before_request`. Raises ProblemError, and NotFoundException for a page of Litestar's own.
+def check_local_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """`check_request` where only this machine is served: under another name it is asked by nobody it serves.
 
-    A foreign host name is refused because a page elsewhere could have its own name resolve to this machine
-    (DNS rebinding) and read the API as its own origin; no credentials would stop it.
+    A page elsewhere could have its own name resolve to this machine (DNS rebinding), and try as its own
+    origin what an address that nobody else reaches tells without a token, and with guessed ones.
     """
     host = request.headers.get("host", "localhost")  # HTTP/1.0 may leave it out, a browser never does
     if not _LOCAL_HOST.fullmatch(host):
@@ -34,19 +35,41 @@ def check_request(request: Request[Any, Any, Any]) -> None:
             f"this API is served to its own machine only, not under the name {host!r}",
             "use http://127.0.0.1 or http://localhost; through a proxy, have it set the Host header",
         )
+    return check_request(request)
+
+
+def check_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """A `before_request` of Litestar: the answer to OPTIONS, nothing for others that may pass.
+
+    Raises ProblemError, and NotFoundException for a page of Litestar's own.
+    """
     if request.method == "OPTIONS":
-        return
+        return _allowed(request)
     media_type = _media_type(request.route_handler)
     if media_type == MediaType.HTML:  # what Litestar says is not there under /schema
         raise NotFoundException
     _check_query(request)
     accept = request.headers.get("accept", "*/*")
-    if not _acceptable(accept, media_type):
+    offers = [media_type, *request.route_handler.opt.get("also", ())]
+    if not any(_acceptable(accept, offer) for offer in offers):
+        media_type = " or ".join(offers)
         raise problems.ProblemError(
             problems.NOT_ACCEPTABLE,
             f"the answer is {media_type}, and the request accepts {accept} only",
             f"leave the header Accept out, or let it name {media_type}",
         )
+    return None
+
+
+def _allowed(request: Request[Any, Any, Any]) -> Response[None]:
+    """204 with `Allow`. Litestar's own knows of the methods that the first of several handlers has."""
+    template = request.scope["path_template"]
+    methods = {method for route in request.app.routes if _path(route) == template for method in route.methods}
+    return Response(None, status_code=204, headers={"allow": ", ".join(sorted(methods))})
+
+
+def _path(route: BaseRoute) -> str:
+    return str(route.path_format)
 
 
 def _acceptable(accept: str, media_type: str) -> bool:

@@ -1,18 +1,28 @@
 """What a request may be and take, checked before anything else looks at it.
 
-Nothing here buffers: content that nobody takes is counted and thrown away, an answer is handed to the
-connection piece by piece, so that what a slow reader has not taken yet is not copied beside it.
+Content is there whole before a handler is asked, in a place of the request's own, so that what is held is
+bounded. An answer is handed to the connection piece by piece: what a slow reader has not taken yet is not
+copied beside it.
 """
 
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPRequestEvent,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 
 from services.api.http import answering, problems
 from services.api.http.problems import Kind, ProblemError
@@ -21,6 +31,8 @@ _PIECE = 256 * 1024
 """Bytes that the connection is given at once."""
 _UNCOUNTED = frozenset({"/livez", "/readyz", "/metrics", "/api/v1/watch"})
 """Probes are answered however much else there is to do; the watch has limits of its own."""
+_LOGS = re.compile("/api/v1/clusters/[^/]*/logs/.*")
+"""So have logs, which may go on for days as well."""
 _WITHOUT_CONTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -33,6 +45,7 @@ class Limits:
     headers: int = 64 << 10
     requests: int = 100
     snapshots: int = 2
+    waiters: int = 200
     receive: float = 10.0
     answer: float = 120.0
 
@@ -66,6 +79,27 @@ class Seats:
         finally:
             self.taken -= 1
 
+    @contextmanager
+    def left(self) -> Iterator[None]:
+        """Leave one's place to others for a while; it is there again afterwards, if need be as one more."""
+        self.taken -= 1
+        try:
+            yield
+        finally:
+            self.taken += 1
+
+
+_SEATS = "seats"
+"""Where the scope's state has the Seats that a request has taken its place of."""
+
+
+@contextmanager
+def stepped_aside(scope: HTTPScope) -> Iterator[None]:
+    """Meanwhile the request only waits, and is not counted among those that are answered at a time."""
+    seats: Seats | None = (scope.get("state") or {}).get(_SEATS)
+    with seats.left() if seats else nullcontext():
+        yield
+
 
 class Limiter:
     """Wraps the application; refuses with a problem."""
@@ -79,17 +113,13 @@ class Limiter:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        refusal, close = self._refusal(scope), False
-        headers = _headers(scope)
-        if refusal is None and _has_content(headers):
-            refusal = await self._content(scope, headers, receive)
-            close = True
-        if refusal is not None:
-            await answering.respond(send, refusal, answering.instance(scope), close=close)
-        elif scope["path"] in _UNCOUNTED:
+        content = _has_content(_headers(scope))
+        if (refusal := self._refusal(scope)) is not None:
+            await answering.respond(send, refusal, answering.instance(scope), close=content)
+        elif not content and (scope["path"] in _UNCOUNTED or _LOGS.fullmatch(scope["path"])):
             await self._app(scope, receive, send)
         else:
-            await self._seated(scope, receive, send)
+            await self._seated(scope, receive, send, content=content)
 
     # --- what comes ----------------------------------------------------------------------------------
 
@@ -108,33 +138,37 @@ class Limiter:
                 return ProblemError(problems.INVALID_REQUEST, f"the {part} is not UTF-8", next_step)
         return _bad_path(raw_path)
 
-    async def _content(
-        self, scope: HTTPScope, headers: Mapping[bytes, bytes], receive: Receive
-    ) -> ProblemError | None:
-        """Read past the content: no path takes any yet."""
-        limits = self._limits
+    async def _content(self, scope: HTTPScope, receive: Receive) -> Receive:
+        """What gives the content, which has come whole. Raises ProblemError."""
+        limits, wanted = self._limits, scope["method"] not in _WITHOUT_CONTENT
         too_large = _refused(problems.CONTENT_TOO_LARGE, f"the content has more than {limits.body} bytes")
-        if int(headers.get(b"content-length", b"0")) > limits.body:  # no number: the server has refused it
-            return too_large
+        if (
+            int(_headers(scope).get(b"content-length", b"0")) > limits.body
+        ):  # no number: the server refused it
+            raise too_large
+        pieces: list[bytes] = []
         size, more = 0, True
         try:
             async with asyncio.timeout(limits.receive):
                 while more:
                     message = await receive()
-                    size += len(message.get("body", b""))  # type: ignore[arg-type]
+                    piece: bytes = message.get("body", b"")  # type: ignore[assignment]
+                    size += len(piece)
                     more = bool(message.get("more_body"))
                     if size > limits.body:
-                        return too_large
+                        raise too_large
+                    if wanted:
+                        pieces.append(piece)
         except TimeoutError:
             detail = f"the content was not there within {limits.receive:g}s"
-            return _refused(problems.REQUEST_TIMEOUT, detail)
-        if scope["method"] in _WITHOUT_CONTENT:
-            return _refused(problems.UNSUPPORTED_MEDIA_TYPE, f"{scope['method']} takes no content")
-        return None
+            raise _refused(problems.REQUEST_TIMEOUT, detail) from None
+        if not wanted:
+            raise _refused(problems.UNSUPPORTED_MEDIA_TYPE, f"{scope['method']} takes no content")
+        return _replayed(b"".join(pieces), receive)
 
     # --- what goes -----------------------------------------------------------------------------------
 
-    async def _seated(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    async def _seated(self, scope: HTTPScope, receive: Receive, send: Send, *, content: bool) -> None:
         begun, limit = False, self._limits.answer
 
         async def in_pieces(message: Message) -> None:
@@ -151,6 +185,13 @@ class Limiter:
         time_limit = asyncio.timeout(limit)
         try:
             with self._seats.seat():
+                if content:
+                    try:
+                        receive = await self._content(scope, receive)
+                    except ProblemError as error:
+                        await answering.respond(send, error, answering.instance(scope), close=True)
+                        return
+                scope.setdefault("state", {})[_SEATS] = self._seats
                 async with time_limit:
                     await self._app(scope, receive, in_pieces)
         except NoSeat:
@@ -163,6 +204,16 @@ class Limiter:
                 raise Broken(f"not taken within {limit:g}s") from error
             detail = f"the answer had not begun after {limit:g}s"
             await answering.respond(send, _refused(problems.TOO_SLOW, detail), answering.instance(scope))
+
+
+def _replayed(content: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the content, then what else comes: that the client is gone."""
+    first: list[HTTPRequestEvent] = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def next_message() -> Any:
+        return first.pop() if first else await receive()
+
+    return next_message
 
 
 def _refused(kind: Kind, detail: str) -> ProblemError:

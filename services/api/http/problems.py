@@ -14,7 +14,12 @@ MEDIA_TYPE = "application/problem+json"
 class InvalidParameter(Struct, kw_only=True):
     """One parameter that cannot be used."""
 
-    parameter: Annotated[str, Meta(description="Its name, as in the query or the path.")]
+    parameter: Annotated[
+        str,
+        Meta(
+            description="Its name, as in the query or the path; of the content its place: `params.replicas`."
+        ),
+    ]
     message: Annotated[str, Meta(description="What is wrong with its value.")]
 
 
@@ -105,6 +110,13 @@ INVALID_REQUEST = Kind(
     "Invalid request",
     "the request cannot be read",
     "see /schema/openapi.json",
+)
+UNAUTHORIZED = Kind(
+    "unauthorized",
+    HTTPStatus.UNAUTHORIZED,
+    "No valid token",
+    "the request has no token",
+    "send `Authorization: Bearer <token>`; `atlhyper tokens create`, run where the database is, makes one",
 )
 METHOD_NOT_ALLOWED = Kind(
     "method-not-allowed",
@@ -218,8 +230,120 @@ INTERNAL = Kind(
     "try again; if it stays, report it with the log line of that reference",
 )
 
+UNKNOWN_COMMAND = Kind(
+    "unknown-command",
+    HTTPStatus.NOT_FOUND,
+    "No such command",
+    "no command 019a9b5e-7a00-7000-8000-000000000001 is stored",
+    "see what there is: /api/v1/commands",
+)
+UNKNOWN_OPERATION = Kind(
+    "unknown-operation",
+    HTTPStatus.NOT_FOUND,
+    "No such operation",
+    "no operation 019a9b5e-7a00-7000-8000-000000000002 is stored",
+    "see what there is: /api/v1/operations",
+)
+OPERATION_ENDED = Kind(
+    "operation-ended",
+    HTTPStatus.CONFLICT,
+    "The operation has ended",
+    "the operation has ended as succeeded",
+    "ask for a new one",
+)
+UNKNOWN_ACTION = Kind(
+    "unknown-action",
+    HTTPStatus.BAD_REQUEST,
+    "No such action",
+    "'scael' is not an action of agents of kind kubernetes",
+    "did you mean scale? there are: apply, cordon, delete, restart, scale",
+)
+INVALID_CONTENT = Kind(
+    "invalid-content",
+    HTTPStatus.BAD_REQUEST,
+    "Invalid content",
+    "params.replicas: Input should be greater than or equal to 0",
+    "correct it; /schema/openapi.json describes the content of each path",
+    (InvalidParameter(parameter="params.replicas", message="Input should be greater than or equal to 0"),),
+)
+NOT_CAPABLE = Kind(
+    "not-capable",
+    HTTPStatus.CONFLICT,
+    "The agent will not do it",
+    "kubernetes/prod-eu is read-only: it changes nothing",
+    "let its agent change things (AGENT_READ_ONLY=false), or try it with dry_run",
+)
+COMMAND_ENDED = Kind(
+    "command-ended",
+    HTTPStatus.CONFLICT,
+    "The command has ended",
+    "the command has ended as succeeded",
+    "its result is part of the command: GET it",
+)
+KEY_REUSED = Kind(
+    "key-reused",
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    "The key was used for something else",
+    "Idempotency-Key: another request was made with this key: command 019a9b5e-7a00-7000-8000-000000000001",
+    "use a new key for a new request; the same key only to send the very same content again",
+)
+TOO_LATE = Kind(
+    "too-late",
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    "Too late to begin",
+    "start_by: 2026-11-21T07:00:00Z is past; it is 2026-11-21T08:00:00Z",
+    "give a later start_by, or leave it out; times are by the clock of the database",
+    (InvalidParameter(parameter="start_by", message="is past"),),
+)
+TOO_MANY_WAITERS = Kind(
+    "too-many-waiters",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many waiters",
+    "200 requests wait for the end of a command already",
+    "ask without `wait`, or another replica; API_MAX_WAITERS sets how many there may be",
+    retry_after=2,
+)
+CLUSTER_REFUSES = Kind(
+    "cluster-refuses",
+    HTTPStatus.FORBIDDEN,
+    "The cluster refuses",
+    'pods "web-0" is forbidden: User "agent" cannot get resource "pods" in the namespace "shop"',
+    "give the agent's role that right, or ask for what was collected",
+)
+NO_LOGS = Kind(
+    "no-logs",
+    HTTPStatus.BAD_REQUEST,
+    "There are no such logs",
+    'container "app" in pod "web-0" is waiting to start: ContainerCreating',
+    "name one that has started, of the pods and containers there are: `atlhyper describe pod NAME`",
+)
+TOO_MANY_LOG_READERS = Kind(
+    "too-many-log-readers",
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Too many readers of logs",
+    "100 readers read logs already",
+    "try again in a few seconds, or another replica; API_MAX_LOG_READERS and AGENT_LOG_SESSIONS set how many "
+    "there may be",
+    retry_after=5,
+)
+CLUSTER_FAILS = Kind(
+    "cluster-fails",
+    HTTPStatus.BAD_GATEWAY,
+    "The cluster fails",
+    "the API server of kubernetes/prod-eu cannot be reached: connection refused",
+    "try again; the stored object is there without /live",
+)
+NO_ANSWER = Kind(
+    "no-answer",
+    HTTPStatus.GATEWAY_TIMEOUT,
+    "The agent does not answer",
+    "kubernetes/prod-eu has not answered within 15s (its agent is lost)",
+    "see what becomes of it: /api/v1/commands/019a9b5e-7a00-7000-8000-000000000001",
+)
+
 
 ANYWHERE = (
+    UNAUTHORIZED,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
     REQUEST_TIMEOUT,

@@ -22,8 +22,8 @@ def is_head(scope: Scope) -> bool:
     return HEAD in (scope.get("extensions") or {})
 
 
-async def while_there(receive: Receive, sending: Coroutine[Any, Any, None]) -> None:
-    """Send, and stop when the reader is gone: the server would swallow the rest without a word."""
+async def while_there(receive: Receive, sending: Coroutine[Any, Any, object]) -> None:
+    """Send, or wait, and stop when the reader is gone: the server would swallow the rest without a word."""
     work = asyncio.create_task(sending, name="stream")
     listening = asyncio.create_task(_disconnected(receive), name="stream: is the reader there?")
     try:

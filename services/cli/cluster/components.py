@@ -5,10 +5,9 @@ import http.client
 import os
 import secrets
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -19,6 +18,7 @@ STORE = ("etcd", "kube-apiserver")
 COMPONENTS = (*STORE, "kube-controller-manager", "kube-scheduler", "kwok")
 """In the order of starting; each needs those before it."""
 
+_MANIFESTS = Path(__file__).parent / "manifests"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -53,6 +53,18 @@ class Layout:
     @property
     def previous_pod_log(self) -> Path:
         return self.folder / "pod-previous.log"
+
+    def demo_log(self, container: str) -> Path:
+        """The log of that container, in each pod of the namespace `demo` that has one."""
+        return self.folder / "demo-logs" / f"{container}.log"
+
+    @property
+    def audit_log(self) -> Path:
+        """The API server's: one JSON object (audit.k8s.io/v1 Event) per change and line.
+
+        When it is full it is renamed, to a name that begins like its own, and begun anew.
+        """
+        return self.folder / "audit" / "audit.log"
 
     def certificates(self, component: str) -> Path:
         return self.folder / "certificates" / component
@@ -97,32 +109,6 @@ def write_credentials(layout: Layout) -> None:
     write_private(layout.kubeconfig, yaml.safe_dump(kubeconfig, sort_keys=False))
 
 
-def write_kwok_config(layout: Layout) -> None:
-    """All pods share one log file, as no container runs that could write one."""
-    if not layout.pod_log.exists():
-        append_container_log(layout.previous_pod_log, ["starting", "cannot reach the database: exiting"])
-        append_container_log(layout.pod_log, ["starting", "connected to the database", "listening on :8080"])
-    logs = {
-        "logsFile": str(layout.pod_log),
-        "previousLogsFile": str(layout.previous_pod_log),
-        "follow": True,
-    }
-    config = {
-        "apiVersion": "kwok.x-k8s.io/v1alpha1",
-        "kind": "ClusterLogs",
-        "metadata": {"name": "every-pod"},
-        "spec": {"logs": [logs]},
-    }
-    layout.kwok_config.write_text(yaml.safe_dump(config, sort_keys=False))
-
-
-def append_container_log(path: Path, lines: Iterable[str]) -> None:
-    """Append lines as a container would write them, in the format of the container runtime interface."""
-    with path.open("a") as handle:
-        for line in lines:
-            handle.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z stdout F {line}\n")
-
-
 def command(component: str, program: Path, layout: Layout, *, controllers: bool, stages: Path) -> list[str]:
     """The command line of a component. `controllers`: whether a controller-manager will run beside it."""
     folder, ports = layout.folder, layout.ports
@@ -157,6 +143,12 @@ def command(component: str, program: Path, layout: Layout, *, controllers: bool,
                 # Endpoints must not name a loopback address, and nothing in the cluster would dial them.
                 "--endpoint-reconciler-type=none",
                 "--kubelet-preferred-address-types=InternalIP",
+                f"--audit-policy-file={_MANIFESTS / 'audit-policy.yaml'}",
+                f"--audit-log-path={layout.audit_log}",
+                # In the request's own time, so that whoever has its answer finds it in the file.
+                "--audit-log-mode=blocking",
+                "--audit-log-maxsize=20",  # MiB
+                "--audit-log-maxbackup=3",
                 "--profiling=false",
             ]
             if not controllers:
@@ -172,7 +164,7 @@ def command(component: str, program: Path, layout: Layout, *, controllers: bool,
         case "kube-scheduler":
             options = _kubernetes_client(component, layout)
         case "kwok":
-            own_stages = Path(__file__).parent / "manifests" / "crash-loop.yaml"
+            own_stages = _MANIFESTS / "crash-loop.yaml"
             configs = [layout.kwok_config, own_stages, *sorted(stages.glob("*.yaml"))]
             options = [
                 f"--kubeconfig={layout.kubeconfig}",

@@ -23,13 +23,12 @@ from services.cli.cluster.build import (
 from services.cli.cluster.components import (
     COMPONENTS,
     Layout,
-    append_container_log,
     command,
     problem_with,
     write_credentials,
-    write_kwok_config,
 )
 from services.cli.cluster.nodes import node_manifest, schedulable_nodes
+from services.cli.cluster.pod_logs import append_container_log, write_kwok_config
 from services.cli.cluster.ports import choose_ports, recorded_ports
 from services.cli.cluster.processes import Processes
 from services.cli.cluster.status import ComponentStatus, component_status

@@ -31,12 +31,19 @@ def commands_page() -> dict[str, str]:
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## `{context.command_path}`"
     if isinstance(command, click.Group):
-        yield _help(command)
+        if command.invoke_without_command:
+            yield from _usage(command, context)
+        else:
+            yield _help(command)
         for name in command.list_commands(context):
             found = command.get_command(context, name)
             if found is not None and not found.hidden:
                 yield from _command(found, click.Context(found, info_name=name, parent=context))
         return
+    yield from _usage(command, context)
+
+
+def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
     pieces = [piece for piece in command.collect_usage_pieces(context) if piece != "[OPTIONS]"]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     usage = [context.command_path, *(["[OPTIONS]"] if options else []), *pieces]

@@ -26,6 +26,7 @@ PARAMETERS = {
     "instance": "One process of that service.",
     "action": "The name of the action.",
     "command": "The command's id.",
+    "session": "Random; one reader of logs.",
 }
 """The parameters of the registry's channels."""
 
@@ -138,7 +139,7 @@ def _short(event_type: EventType[Any]) -> str:
 
 
 def _action(event_type: EventType[Any]) -> str:
-    return "receive" if event_type.channel.startswith("atlhyper.up.") else "send"
+    return "send" if event_type.name.startswith("io.atlhyper.core.") else "receive"
 
 
 def _channel(event_type: EventType[Any]) -> dict[str, Any]:

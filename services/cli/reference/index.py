@@ -9,6 +9,7 @@ What there is, by name. All of it is generated from the code, so it says what th
 _PAGES = {
     "cli": "The command line: every command and option",
     "settings": "Settings: every variable of each service",
+    "actions": "Actions: what agents can be asked to do",
     "rest": "REST: every path, its parameters and answers",
     "problems": "Problems: every error of the API",
     "metrics": "Metrics: what `/metrics` of each service tells",

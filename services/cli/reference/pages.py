@@ -57,7 +57,17 @@ def settings_page(models: Sequence[tuple[str, type[Settings]]]) -> dict[str, str
                     "",
                     "Address of the API, before the config file and a running `atlhyper up`.",
                 ),
-                ("`ATLHYPER_TOKEN`", "", "Token for the API, before the config file."),
+                (
+                    "`ATLHYPER_TOKEN`",
+                    "",
+                    "Token for the API, before the config file and that of `atlhyper up`.",
+                ),
+                ("`ATLHYPER_TOKEN_FILE`", "", "File that holds it, where `ATLHYPER_TOKEN` is not set."),
+                (
+                    "`ATLHYPER_ALLOW_PLAIN_HTTP`",
+                    "",
+                    "`true`: send the token over plain HTTP beyond this machine, where others can read it.",
+                ),
                 ("`ATLHYPER_CONTEXT`", "", "Name of a context of the config file, before all of these."),
             ],
         )

@@ -32,11 +32,13 @@ def rest_page(openapi: Mapping[str, str]) -> dict[str, str]:
     for path, item in document["paths"].items():
         for method in _METHODS:
             if method in item:
-                parts += _operation(path, method, item[method])
+                parts += _operation(path, method, item[method], document["components"]["schemas"])
     return {"docs/reference/rest.md": page(parts)}
 
 
-def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator[str]:
+def _operation(
+    path: str, method: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]
+) -> Iterator[str]:
     yield f"## `{method.upper()} {path}`"
     yield operation.get("description") or operation.get("summary") or ""
     if parameters := operation.get("parameters"):
@@ -52,6 +54,8 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator
                 for each in parameters
             ),
         )
+    if content := operation.get("requestBody", {}).get("content"):
+        yield from _content(content["application/json"]["schema"], schemas)
     yield table(
         ("Status", "Body"),
         (
@@ -60,6 +64,53 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> Iterator
             if "$ref" not in answer
         ),
     )
+
+
+def _content(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
+    """What is sent: its fields; where it is one of several shapes, what they have in common and each."""
+    whole = _resolved(schema, schemas)
+    shapes = [_resolved(each, schemas) for each in whole.get("oneOf", [whole])]
+    fields = shapes[0]["properties"]
+    if several := len(shapes) > 1:
+        fields = {name: each for name, each in fields.items() if name not in _OF_EACH}
+    yield "The content is JSON:"
+    yield table(
+        ("Field", "Type", "Meaning"),
+        ((f"`{name}`", _type(each), one_line(each.get("description", ""))) for name, each in fields.items()),
+    )
+    if several:
+        yield "And one of these:"
+        yield table(
+            ("`action`", "Meaning", "`params`"),
+            (
+                (
+                    f"`{each['properties']['action']['const']}`",
+                    one_line(each.get("description", "")),
+                    _parameters(_resolved(each["properties"]["params"], schemas)),
+                )
+                for each in shapes
+            ),
+        )
+
+
+_OF_EACH = ("action", "params")
+
+
+def _resolved(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Mapping[str, Any]:
+    if reference := schema.get("$ref"):
+        found: Mapping[str, Any] = schemas[str(reference).rpartition("/")[2]]
+        return found
+    return schema
+
+
+def _parameters(params: Mapping[str, Any]) -> str:
+    needed = params.get("required", ())
+    described = []
+    for name, schema in params.get("properties", {}).items():
+        meaning = f": {one_line(schema['description'])}" if "description" in schema else ""
+        told = "; needed" if name in needed else ""
+        described.append(f"`{name}` ({_type(schema)}{told}){meaning.rstrip('.')}")
+    return "; ".join(described) or "none"
 
 
 def _type(schema: Mapping[str, Any]) -> str:

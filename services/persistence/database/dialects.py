@@ -22,6 +22,12 @@ async def insert_new(connection: AsyncConnection, model: type[SQLModel], rows: S
         await connection.execute(statement, in_order(model, rows))
 
 
+async def insert_unless_there(connection: AsyncConnection, model: type[SQLModel], row: Row) -> bool:
+    """Insert a row; False when one is there that has its key, or what else is to be unique."""
+    statement = _insert(connection.dialect.name, model).on_conflict_do_nothing()
+    return (await connection.execute(statement.values(row))).rowcount == 1
+
+
 async def upsert(
     connection: AsyncConnection,
     model: type[SQLModel],

@@ -40,6 +40,8 @@ class StoredHeartbeat(Struct, frozen=True):
     platform: str = ""
     epoch: str = ""
     capabilities: list[str] = []
+    labels: dict[str, str] = {}
+    journal: str = ""
     read_only: bool = True
     collection: list[StoredCollection] = []
 

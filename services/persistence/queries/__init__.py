@@ -16,6 +16,8 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 - `list_events(session, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted otherwise
 - `get_event(session, cluster_id, uid) -> bytes | None`
 - `revisions(session) -> Revisions`, then `list_changes(session, shard, ChangeFilter, …) -> ChangePage`
+- `list_commands(session, CommandFilter, *, limit, continue_) -> CommandPage`, newest first, without data;
+  `get_command(session, id) -> StoredCommand | None`, whole; `command_state(session, id)`
 - `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
 
 Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"` is the list.
@@ -45,6 +47,14 @@ from services.persistence.queries.changes import (
     list_changes,
     oldest_state,
     revisions,
+)
+from services.persistence.queries.commands import (
+    CommandFilter,
+    CommandPage,
+    StoredCommand,
+    command_state,
+    get_command,
+    list_commands,
 )
 from services.persistence.queries.counts import GROUPS, Counts, Group, count_objects
 from services.persistence.queries.dead_letters import get_dead_letter, list_dead_letters
@@ -82,6 +92,8 @@ __all__ = [
     "ChangePage",
     "ClockReading",
     "CollectionStatus",
+    "CommandFilter",
+    "CommandPage",
     "Counts",
     "EventFilter",
     "Group",
@@ -91,22 +103,26 @@ __all__ = [
     "Revisions",
     "RivalStatus",
     "Standing",
+    "StoredCommand",
     "StoredObject",
     "UnknownColumn",
     "bodies",
     "check_sort",
     "clock",
+    "command_state",
     "count_objects",
     "event_revision",
     "events_kept_since",
     "field_conditions",
     "get_agent",
+    "get_command",
     "get_dead_letter",
     "get_event",
     "get_resource",
     "held_resources",
     "list_agents",
     "list_changes",
+    "list_commands",
     "list_dead_letters",
     "list_events",
     "list_resources",

@@ -30,6 +30,8 @@ class Standing:
     state: AgentState
     heard: bool
     """A heartbeat of it is stored."""
+    takes_commands: bool
+    """It has a journal, so commands are sent to it."""
     as_of: datetime | None
     collections: list[CollectionStatus]
     """Of the resources asked about that its agent names, or of which all rows were there once."""
@@ -100,16 +102,18 @@ async def standings(
 
 
 def _standing(row: Any, resource: str | None, ours: Sequence[Any]) -> Standing:
-    state, said = AgentState.LOST, []
+    state, said, journal = AgentState.LOST, [], ""
     if row.heartbeat is not None:
         now, since = row.latest or row.last_seen, row.continuous_since or row.last_seen
         state = agent_state(row.last_seen, row.interval, now, since, row.stopping)
-        said = heartbeats.read(row.heartbeat).collection
+        heartbeat = heartbeats.read(row.heartbeat)
+        said, journal = heartbeat.collection, heartbeat.journal
         said = said if resource is None else [one for one in said if one.resource == resource]
     return Standing(
         target=Target.parse(row.kind, row.id),
         state=state,
         heard=row.heartbeat is not None,
+        takes_commands=bool(journal),
         as_of=row.as_of,
         collections=collection_statuses(said, ours),
     )

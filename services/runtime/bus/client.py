@@ -23,6 +23,7 @@ from services.runtime.bus.errors import (
     BusError,
     BusUnavailable,
     MessageTooLarge,
+    NoAnswer,
     PermissionDenied,
     StreamMissing,
 )
@@ -37,6 +38,8 @@ __all__ = [
     "BusError",
     "BusUnavailable",
     "MessageTooLarge",
+    "NoAnswer",
+    "NoResponders",
     "PermissionDenied",
     "StreamMissing",
     "Subscription",
@@ -58,6 +61,8 @@ REFUSAL_COUNTS = 30.0
 
 Handler = Callable[[str, Envelope], Awaitable[None]]
 """Called with the subject and the envelope."""
+Answerer = Callable[[str, Envelope], Awaitable[Envelope]]
+"""The same, and what it returns is the answer."""
 
 
 @dataclass(eq=False)
@@ -102,6 +107,11 @@ class Bus:
         """Whether there is a connection now."""
         return self._link is not None
 
+    @property
+    def broker(self) -> str:
+        """Id of the run of the broker that we are connected to; empty without a connection."""
+        return self._link.server_id if self._link is not None else ""
+
     async def wait_connected(self) -> None:
         """Until there is a connection."""
         await self._up.wait()
@@ -136,12 +146,14 @@ class Bus:
         *,
         compress: bool = False,
         message_id: str | None = None,
+        ttl: int | None = None,
         timeout: float = 5.0,
     ) -> int:
         """Store a message in the stream that takes the subject; its sequence there. One attempt.
 
         `message_id` is the `Nats-Msg-Id`, by default the envelope's id: the stream drops a repeated one
-        inside its duplicate window and answers with the sequence of the first.
+        inside its duplicate window and answers with the sequence of the first. `ttl`: whole seconds, at least
+        1, after which the stream forgets it, where it lets messages say so.
         Raises BusUnavailable (also when the message may have been stored: repeat it with the same id),
         StreamMissing, PermissionDenied, MessageTooLarge, ApiError (the stream refused it).
         """
@@ -150,6 +162,8 @@ class Bus:
         else:
             headers, payload = binding.encode(envelope)
         headers["Nats-Msg-Id"] = message_id or envelope.id
+        if ttl is not None:
+            headers["Nats-TTL"] = str(ttl)
         try:
             sequence = await self._store(subject, payload, headers, timeout)
         except (BusUnavailable, StreamMissing) as error:
@@ -186,7 +200,9 @@ class Bus:
         headers, payload = binding.encode(envelope)
         await self._connection().send(subject, payload, headers, timeout)
 
-    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+    async def subscribe(
+        self, subject: str, handler: Handler, on_link: Callable[[], None] | None = None
+    ) -> Subscription:
         """Hear a subject over core NATS. Messages are handled one after the other, in a bounded queue.
 
         A handler that raises is logged and the next message is taken; what is no CloudEvent is counted and
@@ -200,6 +216,42 @@ class Bus:
                 metrics.REJECTED.labels(user=self.user).inc()
                 _log.warning("message rejected", subject=message.subject, reason=str(error))
             except Exception:  # noqa: BLE001 - one message's trouble is not the next one's
+                _log.exception("handler failed", subject=message.subject)
+
+        return await self.tap(subject, on_message, on_link)
+
+    # --- calls ---------------------------------------------------------------------------------------
+
+    async def call(self, subject: str, envelope: Envelope, *, timeout: float = 5.0) -> Envelope:
+        """Ask whoever answers on `subject`, over core NATS. One attempt.
+
+        Raises NoResponders when nobody listens there, NoAnswer and BusUnavailable when no answer came (it may
+        have been heard), PermissionDenied, MessageTooLarge; BusError when what came is no CloudEvent.
+        """
+        headers, payload = binding.encode(envelope)
+        message = await self._connection().request(subject, payload, headers, timeout=timeout)
+        try:
+            return binding.decode(message.headers, message.data)
+        except ContractError as error:
+            raise BusError(f"what answered on {subject} can't be read: {error}") from error
+
+    async def answer(self, subject: str, handler: Answerer) -> Subscription:
+        """Answer the calls on `subject`, one after the other, until the subscription is closed.
+
+        A call that can't be read, or whose handler raises, gets no answer. Raises PermissionDenied.
+        """
+
+        async def on_message(message: Msg) -> None:
+            try:
+                answer = await handler(message.subject, binding.decode(message.headers, message.data))
+                headers, payload = binding.encode(answer)
+                await self._connection().publish(message.reply, payload, headers)
+            except ContractError as error:
+                metrics.REJECTED.labels(user=self.user).inc()
+                _log.warning("call rejected", subject=message.subject, reason=str(error))
+            except BusError as error:
+                _log.info("call not answered", subject=message.subject, reason=str(error))
+            except Exception:  # noqa: BLE001 - one call's trouble is not the next one's
                 _log.exception("handler failed", subject=message.subject)
 
         return await self.tap(subject, on_message)

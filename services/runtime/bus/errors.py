@@ -10,6 +10,10 @@ class BusUnavailable(BusError):
     safe to repeat with the same envelope id."""
 
 
+class NoAnswer(BusUnavailable):
+    """There is a connection, and no answer came over it in time."""
+
+
 class PermissionDenied(BusError):
     """The broker refused it. `subject` is what `user` may not publish to or subscribe."""
 

@@ -23,7 +23,13 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from schemas import topology
 from services.runtime import logs
 from services.runtime.bus import metrics
-from services.runtime.bus.errors import BusError, BusUnavailable, MessageTooLarge, PermissionDenied
+from services.runtime.bus.errors import (
+    BusError,
+    BusUnavailable,
+    MessageTooLarge,
+    NoAnswer,
+    PermissionDenied,
+)
 from services.runtime.tasks import cancellation_kept
 
 _log = logs.get_logger(__name__)
@@ -64,6 +70,10 @@ class _Client(Client):
             if colon and name.isascii() and len(name.split()) == 1:
                 headers[name.strip()] = value.strip()
         return headers
+
+    @property
+    def server_id(self) -> str:
+        return str(self._server_info.get("server_id", ""))
 
 
 class NoResponders(BusError):
@@ -130,6 +140,11 @@ class Link:
             await link.close()
             raise
 
+    @property
+    def server_id(self) -> str:
+        """Id of the broker's process: a new one each time it starts."""
+        return self._client.server_id
+
     async def close(self) -> None:
         """End the connection. Never raises."""
         self._lose("closed")
@@ -170,7 +185,8 @@ class Link:
     ) -> Msg:
         """Publish and wait for the answer.
 
-        Raises BusUnavailable when there is none in `timeout` seconds, NoResponders, PermissionDenied.
+        Raises NoAnswer when there is none in `timeout` seconds, BusUnavailable, NoResponders,
+        PermissionDenied.
         """
         self._requests += 1
         token = str(self._requests)
@@ -181,7 +197,7 @@ class Link:
                     await self.publish(subject, payload, headers, reply=self._inbox + token)
                     message = await future
             except TimeoutError:
-                raise BusUnavailable(f"no answer to {subject} in {timeout:.2g}s") from None
+                raise NoAnswer(f"no answer to {subject} in {timeout:.2g}s") from None
             finally:
                 del self._replies[token]
         if message.headers and message.headers.get("Status") == _NO_RESPONDERS and not message.data:

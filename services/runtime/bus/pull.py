@@ -46,6 +46,8 @@ class Pull:
         self._news = asyncio.Event()
         self._gone = ""
         self._subscription: Subscription | None = None
+        self.heard = 0.0
+        """When the broker last said anything, by the loop's clock; 0: never."""
 
     @property
     def buffered(self) -> list[Message]:
@@ -95,6 +97,7 @@ class Pull:
             raise ConsumerGone(str(error)) from error
 
     async def _on_message(self, raw: Msg) -> None:
+        self.heard = asyncio.get_running_loop().time()
         status = (raw.headers or {}).get("Status") if not raw.reply else None
         if status is None:
             self._expected -= 1

@@ -12,6 +12,7 @@ from services.runtime.bus.config import stream_config
 from services.runtime.errors import UserError
 
 STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
 _NO_STORAGE = 10047
 _OVERLAP = 10065
 

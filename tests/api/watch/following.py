@@ -16,6 +16,7 @@ from services.api.watch.hub import Hub
 from services.persistence import tables
 from services.persistence.database.engine import Database
 from services.runtime.health import Health
+from tests.tokens import AUTHORIZED
 from tests.waiting import until
 
 Mirror = dict[tuple[str, ...], str]
@@ -68,7 +69,7 @@ class Follower:
 @asynccontextmanager
 async def follow(url: str, query: str = "", since: str = "") -> AsyncIterator[Follower]:
     """Read `/api/v1/watch?query` of the replica at `url`, from a position on."""
-    headers = {"Last-Event-ID": since} if since else {}
+    headers = AUTHORIZED | ({"Last-Event-ID": since} if since else {})
     async with (
         httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, read=40)) as client,
         client.stream("GET", f"/api/v1/watch?{query}", headers=headers) as response,

@@ -11,6 +11,7 @@ from services.api.watch import hub as hubs
 from services.api.watch import stream
 from tests.api.watch.changing import Cluster, big
 from tests.api.watch.following import Replica, follow, replica
+from tests.tokens import AUTHORIZATION, AUTHORIZED
 from tests.waiting import until
 
 
@@ -20,7 +21,10 @@ async def test_too_many_readers_are_turned_away_and_gone_ones_noticed(
     """503 with Retry-After; a reader that leaves, or vanishes, gives its place back."""
     async with replica(database_url, max_readers=2) as one, follow(one.url) as first:
         await first.synced()
-        async with follow(one.url) as second, httpx.AsyncClient(base_url=one.url) as client:
+        async with (
+            follow(one.url) as second,
+            httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED) as client,
+        ):
             await second.synced()
             refused = await client.get("/api/v1/watch")
         assert refused.status_code == 503
@@ -40,7 +44,8 @@ async def slow_reader(url: str) -> socket.socket:
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, (address.host, address.port))
     await loop.sock_sendall(
-        connection, b"GET /api/v1/watch?initial=true&view=full HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection,
+        b"GET /api/v1/watch?initial=true&view=full HTTP/1.1\r\nHost: localhost\r\n" + AUTHORIZATION + b"\r\n",
     )
     received = b""
     while b"event: synced" not in received:

@@ -8,6 +8,7 @@ from schemas.frames import Put
 from schemas.ids import SHARDS
 from tests.api.watch.changing import Cluster
 from tests.api.watch.following import Replica, follow
+from tests.tokens import AUTHORIZED
 from tests.waiting import until
 
 
@@ -19,7 +20,7 @@ async def test_changes_come_as_the_lists_show_them(one: Replica, cluster: Cluste
         await cluster.delete("web-0")
         await cluster.fleet.event("prod-eu", "e1")
         await reader.until(lambda reader: len(reader.messages) >= 4)
-        async with httpx.AsyncClient(base_url=one.url) as client:
+        async with httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED) as client:
             items = (await client.get("/api/v1/clusters/prod-eu/pods")).json()["items"]
             events = (await client.get("/api/v1/events")).json()["items"]
     _, added, gone, event = reader.messages
@@ -142,7 +143,7 @@ async def test_an_empty_last_event_id_is_none(one: Replica, cluster: Cluster) ->
 
 async def test_head_has_an_end(one: Replica, cluster: Cluster) -> None:
     """The headers of GET, and the connection is free again."""
-    async with httpx.AsyncClient(base_url=one.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=one.url, timeout=5, headers=AUTHORIZED) as client:
         for _ in range(2):
             answer = await client.head("/api/v1/watch")
             assert answer.headers["content-type"].startswith("text/event-stream")

@@ -15,6 +15,7 @@ from tests.api.processes import environment, process
 from tests.api.watch.changing import Cluster, delete, put
 from tests.api.watch.following import follow, mirror_of, table
 from tests.bus.fixtures import Connect, RunningBroker
+from tests.tokens import AUTHORIZATION, AUTHORIZED
 from tests.waiting import until
 
 
@@ -85,7 +86,7 @@ async def test_without_the_bus_readers_are_served_and_readyz_says_so(
     async with (
         Database(database_url) as database,
         process(**variables) as (_, lines),
-        httpx.AsyncClient(base_url=address(lines)) as client,
+        httpx.AsyncClient(base_url=address(lines), headers=AUTHORIZED) as client,
         follow(address(lines)) as reader,
     ):
 
@@ -104,7 +105,7 @@ async def count(url: str, done: bytes, synced: asyncio.Semaphore) -> int:
     """Messages that one reader has been sent when `done` is in one; it says when it is synced."""
     at = httpx.URL(url)
     source, sink = await asyncio.open_connection(at.host, at.port)
-    sink.write(b"GET /api/v1/watch?resource=pods HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    sink.write(b"GET /api/v1/watch?resource=pods HTTP/1.1\r\nHost: localhost\r\n" + AUTHORIZATION + b"\r\n")
     await source.readuntil(b"event: synced\n")
     synced.release()
     tail, puts = b"", 0
@@ -133,7 +134,7 @@ async def test_a_hundred_readers_at_a_hundred_changes_a_second(
     async with (
         Database(database_url) as database,
         process(**environment(broker, database_url, API_LISTEN="127.0.0.1:0")) as (_, lines),
-        httpx.AsyncClient(base_url=address(lines)) as client,
+        httpx.AsyncClient(base_url=address(lines), headers=AUTHORIZED) as client,
     ):
         master = await bus("master")
         cluster = await Cluster(Fleet(database), "prod-eu").start()

@@ -7,7 +7,8 @@ from msgspec import Struct
 
 from schemas.kubernetes.generic import GenericKind, generic_kind
 from schemas.kubernetes.kind import Kind
-from services.agent.kubernetes.sdk.interfaces import Absent, KubernetesClient, Unreadable
+from services.agent.kubernetes.repository.interfaces import Served
+from services.agent.kubernetes.sdk.interfaces import JSON, Absent, KubernetesClient, Unreadable
 
 Read = TypeVar("Read", bound=Struct)
 
@@ -43,6 +44,90 @@ class _ApiGroupList(Struct):
 
     kind: str = ""
     groups: list[_ApiGroup] | None = None
+
+
+AGGREGATED = ",".join(
+    f"{JSON};g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList" for version in ("v2", "v2beta1")
+)
+"""Everything that is served in two requests; Kubernetes 1.27 and later."""
+
+
+class _ResponseKind(Struct):
+    """metav1.GroupVersionKind"""
+
+    kind: str = ""
+
+
+class _Subresource(Struct):
+    """apidiscovery.APISubresourceDiscovery"""
+
+    subresource: str = ""
+    verbs: list[str] | None = None
+
+
+class _Resource(Struct, rename="camel"):
+    """apidiscovery.APIResourceDiscovery"""
+
+    resource: str = ""
+    response_kind: _ResponseKind | None = None
+    scope: str = ""
+    verbs: list[str] | None = None
+    subresources: list[_Subresource] | None = None
+
+
+class _Version(Struct):
+    """apidiscovery.APIVersionDiscovery"""
+
+    version: str = ""
+    resources: list[_Resource] | None = None
+
+
+class _Name(Struct):
+    name: str = ""
+
+
+class _Group(Struct):
+    """apidiscovery.APIGroupDiscovery"""
+
+    metadata: _Name = msgspec.field(default_factory=_Name)
+    versions: list[_Version] | None = None
+
+
+class _Groups(Struct):
+    """apidiscovery.APIGroupDiscoveryList"""
+
+    kind: str = ""
+    items: list[_Group] | None = None
+
+
+async def served_resources(client: KubernetesClient) -> list[Served]:
+    """Every resource in every version, the one that the server prefers first. Raises KubernetesError."""
+    found: list[Served] = []
+    for path in ("/api", "/apis"):
+        data = await client.get(path, {}, accept=AGGREGATED)
+        try:
+            groups = msgspec.json.decode(data, type=_Groups)
+        except msgspec.DecodeError as error:
+            raise Unreadable(f"{path} is not what an API server says: {error}") from error
+        if groups.kind != "APIGroupDiscoveryList":
+            raise Unreadable(f"{path}: the API server does not say what it serves in one list (before 1.27)")
+        for group in groups.items or []:
+            for version in group.versions or []:
+                name, resources = group.metadata.name, version.resources or []
+                found += (_served(name, version.version, resource) for resource in resources)
+    return found
+
+
+def _served(group: str, version: str, resource: _Resource) -> Served:
+    return Served(
+        group,
+        version,
+        resource.resource,
+        resource.response_kind.kind if resource.response_kind else "",
+        resource.scope == "Namespaced",
+        frozenset(resource.verbs or ()),
+        {item.subresource: frozenset(item.verbs or ()) for item in resource.subresources or ()},
+    )
 
 
 async def read(client: KubernetesClient, path: str, type_: type[Read]) -> Read:

@@ -8,6 +8,7 @@ dynamic client does not raise on HTTP errors. What we take from it is configurat
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -16,16 +17,15 @@ import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 from kubernetes_asyncio.client.api_client import ApiClient
 
+from services.agent.kubernetes.sdk.answers import error_of, warnings_of
 from services.agent.kubernetes.sdk.credentials import Credential, Credentials
 from services.agent.kubernetes.sdk.interfaces import (
     JSON,
-    Absent,
     Access,
-    Expired,
-    Forbidden,
-    Invalid,
-    KubernetesError,
+    Reply,
     Silent,
+    TooLarge,
+    Unanswered,
     Unauthorized,
     Unreachable,
     Unreadable,
@@ -41,8 +41,6 @@ RENEW_PAUSE = 5.0
 """Seconds between two readings of the credential: a server that says 401 to everything is asked for all."""
 MAX_LINE = 16 * 1024 * 1024
 """Bytes of one event of a watch. etcd holds objects of 1.5 MiB; JSON may write a byte as six."""
-MAX_RETRY_AFTER = 30.0
-"""Seconds: a server may ask for more, but it is tried as often as any other that fails."""
 READ_BUFFER = 128 * 1024
 """Bytes read ahead of us per connection, at most twice as many; the library's 2 MiB are for each watch."""
 FAREWELL = 0.25
@@ -51,30 +49,25 @@ CONCURRENT_REQUESTS = 8
 """Requests under way at once, watches apart: the library has no limit of its own."""
 
 
-class _Cause(msgspec.Struct):
-    """metav1.StatusCause"""
+class _Sending:
+    """One request that is to be sent once."""
 
-    reason: str = ""
-
-
-class _Details(msgspec.Struct):
-    """metav1.StatusDetails"""
-
-    causes: list[_Cause] | None = None
+    begun = False
 
 
-class _Status(msgspec.Struct):
-    """metav1.Status, as the API server words an error."""
+class _SentAgain(aiohttp.ClientError):
+    """aiohttp was about to send it a second time, as it does on a connection that had been idle."""
 
-    message: str = ""
-    reason: str = ""
-    details: _Details | None = None
 
-    @property
-    def too_large(self) -> bool:
-        """Whether we asked for a resource version that the server has not reached."""
-        causes = (self.details.causes if self.details else None) or []
-        return any(cause.reason == "ResourceVersionTooLarge" for cause in causes)
+_SENDING: ContextVar[_Sending | None] = ContextVar("sending", default=None)
+
+
+async def _on_send(*_: object) -> None:
+    """Called before a request's first byte goes out."""
+    if sending := _SENDING.get():
+        if sending.begun:
+            raise _SentAgain("the connection broke")
+        sending.begun = True
 
 
 class _UserInfo(msgspec.Struct):
@@ -124,8 +117,10 @@ class RawClient:
         self._client = ApiClient(credential.configuration)
         self._client.user_agent = self._user_agent
         pool = self._client.rest_client.pool_manager
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_on_send)
         self._client.rest_client.pool_manager = aiohttp.ClientSession(
-            connector=pool.connector, trust_env=True, read_bufsize=READ_BUFFER
+            connector=pool.connector, trust_env=True, read_bufsize=READ_BUFFER, trace_configs=[trace]
         )
         pool.detach()
 
@@ -139,12 +134,46 @@ class RawClient:
         await asyncio.sleep(FAREWELL)
 
     async def get(
-        self, path: str, query: Mapping[str, str], *, accept: str = JSON, timeout: float | None = None
+        self,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        accept: str = JSON,
+        timeout: float | None = None,
+        max_bytes: int | None = None,
     ) -> bytes:
         total = timeout or self._timeout
         limit = aiohttp.ClientTimeout(total=total, sock_connect=CONNECT_TIMEOUT)
         async with self._requests, self._request("GET", path, query, accept, limit, total) as response:
-            return await response.read()
+            return await (response.read() if max_bytes is None else _read_at_most(response, max_bytes))
+
+    async def write(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        *,
+        content_type: str = JSON,
+        accept: str = JSON,
+        audit_id: str = "",
+    ) -> Reply:
+        limit = aiohttp.ClientTimeout(total=self._timeout, sock_connect=CONNECT_TIMEOUT)
+        async with self._requests:
+            sending = _Sending()
+            token = _SENDING.set(sending)
+            try:
+                async with self._request(
+                    method, path, query, accept, limit, self._timeout, body, content_type, audit_id
+                ) as response:
+                    warnings = warnings_of(response.headers.getall("Warning", ()))
+                    return Reply(response.status, await response.read(), warnings)
+            except (Unreachable, Unreadable) as error:
+                if sending.begun:
+                    raise Unanswered(error.reason) from error
+                raise
+            finally:
+                _SENDING.reset(token)
 
     async def watch(
         self, path: str, query: Mapping[str, str], *, accept: str = JSON, silence: float
@@ -157,8 +186,20 @@ class RawClient:
                     raise Unreachable(f"the API server at {self.host} ended a watch inside of an event")
                 yield line
 
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, silence: float
+    ) -> AsyncGenerator[bytes, None]:
+        limit = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=silence)
+        # Of a log without a line yet not even the head of the answer comes.
+        async with self._request("GET", path, query, "*/*", limit, silence) as response:
+            while data := await response.content.readany():
+                yield data
+
     async def may(self, access: Access) -> bool:
-        attributes = {"verb": access.verb, "resource": access.plural, "group": access.group}
+        plural, _, subresource = access.plural.partition("/")
+        attributes = {"verb": access.verb, "resource": plural, "group": access.group}
+        if subresource:
+            attributes["subresource"] = subresource
         if access.namespace:
             attributes["namespace"] = access.namespace
         if access.name:
@@ -194,7 +235,9 @@ class RawClient:
         accept: str,
         limit: aiohttp.ClientTimeout,
         accepted_within: float,
-        body: dict[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        audit_id: str = "",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request whose every failure, the body's reading included, is a KubernetesError."""
         response: aiohttp.ClientResponse | None = None
@@ -203,13 +246,20 @@ class RawClient:
             await self._renew_when_due()
             while True:
                 used = self._credential
+                if sending := _SENDING.get():
+                    sending.begun = False  # what was answered by a 401 was not done
                 async with asyncio.timeout(accepted_within):
                     response = await self._client.call_api(
                         path,
                         method,
                         query_params=list(query.items()),
                         # Identity: in a cluster the network is cheaper than the API server's and our gzip.
-                        header_params={"Accept": accept, "Accept-Encoding": "identity"},
+                        header_params={
+                            "Accept": accept,
+                            "Accept-Encoding": "identity",
+                            "Content-Type": content_type,
+                            **({"Audit-ID": audit_id} if audit_id else {}),
+                        },
                         body=body,
                         auth_settings=["BearerToken"],
                         _preload_content=False,
@@ -220,8 +270,8 @@ class RawClient:
                     break
                 response.close()
             if response.status >= 400:
-                raise await _error(response)
-            if not response.content_type.endswith("json"):
+                raise await error_of(response)
+            if JSON in accept and not response.content_type.endswith("json"):
                 raise Unreadable(f"{self.host} sent what can't be read: {response.content_type}")
             seconds = limit.sock_read or seconds
             yield response
@@ -276,31 +326,10 @@ class RawClient:
             return changed
 
 
-async def _error(response: aiohttp.ClientResponse) -> KubernetesError:
-    """The KubernetesError of a status of 400 and more, in the API server's own words."""
-    body = await response.content.read(64 * 1024)
-    try:
-        status = msgspec.json.decode(body, type=_Status)
-    except msgspec.DecodeError:
-        status = _Status(message=body[:200].decode(errors="replace"))
-    message = " ".join((status.message or status.reason or response.reason or "").split())
-    text = f"{response.status} {message}"
-    if status.too_large:
-        return Expired(text)
-    match response.status:
-        case 400 | 422:
-            return Invalid(text)
-        case 401:
-            return Unauthorized(f"{text}: the credential is wrong or has expired")
-        case 403:
-            return Forbidden(text)
-        case 404:
-            return Absent(text)
-        case 410:
-            return Expired(text)
-    return KubernetesError(text, _retry_after(response.headers.get("Retry-After", "")))
-
-
-def _retry_after(header: str) -> float | None:
-    """`Retry-After` in seconds, bounded (RFC 9110, 10.2.3; the API server sends seconds)."""
-    return min(float(header), MAX_RETRY_AFTER) if header.isdecimal() else None
+async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > limit:
+            raise TooLarge(f"the answer has more than {limit:,} bytes")
+    return bytes(data)

@@ -98,11 +98,7 @@ class KubernetesObservation:
         try:
             kinds = await self._repository.readable(self._kinds, self._selection.namespaces)
         except KubernetesError as error:
-            raise UserError(
-                f"access can't be asked for: {error.reason}",
-                "see `kubectl auth can-i --list`",
-                EXIT_TEMPORARY,
-            ) from error
+            raise not_asked(error) from error
         return [f"observe:{kind.resource}" for kind in kinds]
 
     async def lacking(self) -> tuple[str, list[Access]]:
@@ -148,3 +144,10 @@ class KubernetesObservation:
 
     def counters(self) -> dict[str, int]:
         return {"objects_rejected": sum(status.rejected for status in self._statuses.values())}
+
+
+def not_asked(error: KubernetesError) -> UserError:
+    """For a person, when the API server does not say what we may do."""
+    return UserError(
+        f"access can't be asked for: {error.reason}", "see `kubectl auth can-i --list`", EXIT_TEMPORARY
+    )

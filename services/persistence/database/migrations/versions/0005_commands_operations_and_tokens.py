@@ -31,7 +31,7 @@ def upgrade() -> None:
             for name in ("sent_at", "received_at", "started_at", "executed_at", "finished_at")
         ),
         sa.Column("attempts", sa.Integer(), nullable=False),
-        *_texts("journal"),
+        *_texts("journal", "broker"),
         _time("stream_created", nullable=True),
         sa.Column("stream_sequence", sa.BigInteger(), nullable=False),
         _time("cancel_requested_at", nullable=True),
@@ -44,6 +44,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_command_target_kind_target_id_id", "command", ["target_kind", "target_id", "id"])
     op.create_index("ix_command_state_finish_by", "command", ["state", "finish_by"])
+    canceled = "cancel_requested_at IS NOT NULL AND finished_at IS NULL"
+    _where("ix_command_cancel_requested_at", "command", ["cancel_requested_at"], canceled)
     _where("ix_command_operation_id_id", "command", ["operation_id", "id"], "operation_id != ''")
     op.create_table(
         "command_part",
@@ -64,6 +66,7 @@ def upgrade() -> None:
         *_texts("id", "actor", "idempotency_key", "fingerprint"),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         *_texts("state", "reason"),
+        sa.Column("forgiven", sa.Integer(), nullable=False),
         *(_time(name) for name in ("created_at", "updated_at")),
         _time("finished_at", nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_operation"),

@@ -1,0 +1,1 @@
+"""Commands: taken into custody, executed at most once, reported until the master has the result."""

@@ -1,0 +1,136 @@
+"""Taking custody: a command is in the journal before its message is acknowledged."""
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from services.agent.gateway.interfaces import CommandGateway, Order
+from services.agent.scheduler.commands import metrics
+from services.agent.scheduler.commands.checks import Checks
+from services.agent.scheduler.commands.reports import Reporter
+from services.agent.scheduler.commands.results import Ending, completed
+from services.agent.store import journal_rows
+from services.agent.store.file import StateDamaged, StateUnavailable
+from services.agent.store.journal import Journal
+from services.agent.store.journal_rows import Entry
+from services.runtime import logs
+from services.runtime.failpoints import Point, reach
+
+_log = logs.get_logger(__name__)
+
+MAX_OPEN = 1000
+"""Commands in custody that have not ended; further ones wait at the broker."""
+DEFER = 5.0
+"""Seconds after which what could not be taken comes again, give or take half."""
+
+
+class Custody:
+    """Decides what becomes of each command that the bus hands out. `taken` is called when there is work."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        checks: Checks,
+        gateway: CommandGateway,
+        reporter: Reporter,
+        taken: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._checks = checks
+        self._gateway = gateway
+        self._reporter = reporter
+        self._taken = taken
+        self.received = 0
+        self.refused = 0
+        self.redelivered = 0
+
+    async def handle(self, orders: Sequence[Order]) -> None:
+        """Take what is new into custody, and answer what is not."""
+        await reach(Point.COMMAND_AFTER_PULL)
+        first: dict[str, Order] = {}
+        known: list[Order] = []
+        for order in orders:
+            if self._journal.knows(order.command.id) or order.command.id in first:
+                known.append(order)
+            else:
+                first[order.command.id] = order
+        new = list(first.values())
+        if self._journal.full or len(self._journal.open) + len(new) > MAX_OPEN:
+            await self._defer(new)
+            new = []
+        entries = [await self._entry(order) for order in new]
+        if entries and not await self.take_custody(new, entries):
+            return
+        for order in known:
+            await self._gateway.acknowledge(order)
+        self._answer({order.command.id for order in known} - first.keys())
+
+    async def take_custody(self, orders: Sequence[Order], entries: Sequence[Entry]) -> bool:
+        """Write the entries, and only then acknowledge the orders; whether the journal has taken them."""
+        if not await self.keep(entries):
+            await self._defer(orders)
+            return False
+        try:
+            await reach(Point.COMMAND_AFTER_JOURNAL)
+            await self.acknowledge(orders)
+            await reach(Point.COMMAND_AFTER_ACK)
+        finally:  # they are in custody, whatever became of the acknowledgement
+            for entry in entries:
+                self._reporter.report(entry.id)
+            self._taken()
+        return True
+
+    async def keep(self, entries: Sequence[Entry]) -> bool:
+        """Whether the journal has them, on the disk."""
+        try:
+            await self._journal.accept(entries)
+        except (StateUnavailable, StateDamaged) as error:
+            _log.warning("commands are left to the broker", commands=len(entries), reason=str(error))
+            return False
+        refused = [entry for entry in entries if entry.done]
+        self.received += len(entries)
+        self.refused += len(refused)
+        metrics.RECEIVED.inc(len(entries))
+        return True
+
+    async def acknowledge(self, orders: Sequence[Order]) -> None:
+        """Tell the broker that they need not come again."""
+        for order in orders:
+            await self._gateway.acknowledge(order)
+
+    async def _entry(self, order: Order) -> Entry:
+        command = order.command
+        entry = Entry(
+            id=command.id,
+            body=order.body,
+            extensions=dict(order.extensions),
+            stored_at=order.stored_at,
+            received_at=datetime.now(UTC),
+            start_by=command.start_by,
+            finish_by=command.finish_by,
+        )
+        refusal = await self._checks.refusal(order)
+        if refusal is None:
+            return entry
+        _log.warning(
+            "command refused",
+            command=command.id,
+            action=command.action,
+            code=refusal.error.code,
+            reason=refusal.error.message,
+        )
+        metrics.ENDED.labels(state=refusal.state.value).inc()
+        report, data = completed(command.id, Ending(refusal.state, refusal.error))
+        return journal_rows.with_result(entry, report, data)
+
+    async def _defer(self, orders: Sequence[Order]) -> None:
+        metrics.DEFERRED.inc(len(orders))
+        for order in orders:
+            await self._gateway.defer(order, DEFER * random.uniform(0.5, 1.5))
+
+    def _answer(self, command_ids: set[str]) -> None:
+        """They are in the journal: say again what is known of them."""
+        self.redelivered += len(command_ids)
+        metrics.REDELIVERED.inc(len(command_ids))
+        for command_id in command_ids:
+            self._reporter.report(command_id, again=True)

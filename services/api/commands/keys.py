@@ -1,0 +1,27 @@
+"""Idempotency keys: what is sent again under one key is done once."""
+
+from typing import Annotated
+
+from litestar.params import HeaderParameter
+
+from services.api.http import problems
+
+Key = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Of your making, such as a UUID. Sent again with the same key, the same content is asked "
+        "for once, however often it comes and to whichever replica; other content is refused.",
+        min_length=1,
+        max_length=255,
+    ),
+]
+
+
+def key_text(given: str | None) -> str:
+    """The key; empty for none. Raises ProblemError."""
+    if given is None:
+        return ""
+    if not (given.isascii() and given.isprintable() and given.strip()):
+        raise problems.invalid("Idempotency-Key", "is no key", "use printable ASCII, such as a UUID")
+    return given

@@ -1,0 +1,282 @@
+"""Operations: one intent for many clusters, a few at a time."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter, QueryParameter
+
+from schemas.ids import AgentKind
+from schemas.operations import OperationState
+from services.api import examples, parameters
+from services.api.commands.accepting import fingerprint, intent
+from services.api.commands.keys import Key, key_text
+from services.api.commands.models import CommandError, CommandObject, Target
+from services.api.commands.waiting import CommandNews
+from services.api.examples import answer
+from services.api.http import content, problems
+from services.api.http.document import Content
+from services.api.http.problems import ProblemError
+from services.api.operations import accepting, models
+from services.api.operations.requests import DecisionWanted, NewOperation
+from services.persistence.commands import operations
+from services.persistence.database import clock as database_clock
+from services.persistence.database.engine import Database
+from services.persistence.queries import operations as queries
+from services.persistence.queries.operations import StoredOperation, StoredTurn
+
+Id = Annotated[
+    str,
+    PathParameter(
+        description="The operation's id.",
+        max_length=parameters.MAX_TEXT,
+        examples=[Example(value=examples.OPERATION["id"])],
+    ),
+]
+_EXAMPLES: list[dict[str, Any]] = [
+    {
+        "action": "restart",
+        "resource": "deployments",
+        "namespace": "shop",
+        "name": "web",
+        "label_selector": "env=prod",
+        "strategy": {"max_unavailable": "10%", "max_failures": 1},
+    }
+]
+
+
+class OperationController(Controller):
+    """Each of its commands is one like any other."""
+
+    path = "/operations"
+    tags = ("operations",)
+
+    @post(
+        status_code=202,
+        summary="Ask for an operation",
+        opt={"content": Content((NewOperation,), _EXAMPLES)},
+        responses=problems.responses(
+            problems.INVALID_CONTENT,
+            problems.UNKNOWN_ACTION,
+            problems.UNKNOWN_AGENT,
+            problems.NOT_CAPABLE,
+            problems.KEY_REUSED,
+        )
+        | answer(models.OneOperation, "Accepted", examples.OPERATION, status=202),
+    )
+    async def create_operation(
+        self,
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        news: NamedDependency[CommandNews],
+        actor: NamedDependency[str],
+        idempotency_key: Key = None,
+    ) -> Response[models.OneOperation]:
+        """Which clusters are meant is settled now: those that come later take no part. The next command
+        begins when one of those under way has ended, and none once too many have failed."""
+        wanted, plain = await content.read(request, NewOperation)
+        key, print_ = key_text(idempotency_key), fingerprint(plain)
+        id_ = await _accepted(database, actor, wanted, key, print_)
+        await news.tell([id_])
+        return await _answered(database, id_, status=202)
+
+    @get(
+        summary="Operations",
+        responses=problems.responses() | answer(models.OperationList, "A page of them", examples.OPERATIONS),
+    )
+    async def list_operations(
+        self,
+        database: NamedDependency[Database],
+        state_: Annotated[
+            list[str] | None,
+            QueryParameter(
+                name="state",
+                description="Only those in one of these states, separated by commas or given several times.",
+                examples=[Example(value=["running"])],
+            ),
+        ] = None,
+        limit: parameters.Limit = parameters.DEFAULT_LIMIT,
+        continue_: parameters.Continue = None,
+    ) -> models.OperationList:
+        """A page of operations, the newest first."""
+        async with database.read() as session:
+            page = await queries.list_operations(
+                session, _states(state_), limit=limit, continue_=continue_ or ""
+            )
+        return models.OperationList(
+            items=[models.Operation(**_members(item)) for item in page.items],
+            continue_=page.continue_ or None,
+        )
+
+    @get(
+        "/{id:str}",
+        summary="One operation",
+        responses=problems.responses(problems.UNKNOWN_OPERATION)
+        | answer(models.OneOperation, "The operation", examples.OPERATION),
+    )
+    async def get_operation(
+        self, database: NamedDependency[Database], id: Id
+    ) -> Response[models.OneOperation]:
+        """One operation, with what has become of each of its agents."""
+        return await _answered(database, id)
+
+    @post(
+        "/{id:str}/pause",
+        status_code=200,
+        summary="Begin nothing further",
+        opt={"content": Content((DecisionWanted,), [{"reason": "a look at the first ones"}])},
+        responses=problems.responses(
+            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
+        )
+        | answer(models.OneOperation, "It is paused", examples.OPERATION),
+    )
+    async def pause_operation(
+        self,
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        news: NamedDependency[CommandNews],
+        actor: NamedDependency[str],
+        id: Id,
+    ) -> Response[models.OneOperation]:
+        """What is under way goes on to its end."""
+        wanted, _ = await content.read(request, DecisionWanted)
+        reason = wanted.reason or f"paused by {actor}"
+        return await _decided(database, news, id, lambda: operations.pause(database, id, reason), "paused")
+
+    @post(
+        "/{id:str}/resume",
+        status_code=200,
+        summary="Go on",
+        responses=problems.responses(
+            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
+        )
+        | answer(models.OneOperation, "It goes on", examples.OPERATION),
+    )
+    async def resume_operation(
+        self, database: NamedDependency[Database], news: NamedDependency[CommandNews], id: Id
+    ) -> Response[models.OneOperation]:
+        """What has failed so far no longer counts."""
+        return await _decided(database, news, id, lambda: operations.resume(database, id), "running")
+
+    @post(
+        "/{id:str}/cancel",
+        status_code=200,
+        summary="End it",
+        opt={"content": Content((DecisionWanted,), [{"reason": "the wrong version"}])},
+        responses=problems.responses(
+            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
+        )
+        | answer(models.OneOperation, "It is canceled", examples.OPERATION),
+    )
+    async def cancel_operation(
+        self,
+        request: Request[Any, Any, Any],
+        database: NamedDependency[Database],
+        news: NamedDependency[CommandNews],
+        actor: NamedDependency[str],
+        id: Id,
+    ) -> Response[models.OneOperation]:
+        """Nothing further begins, and what is under way is asked to end."""
+        wanted, _ = await content.read(request, DecisionWanted)
+        reason = wanted.reason or f"canceled by {actor}"
+        return await _decided(database, news, id, lambda: operations.cancel(database, id, reason), "canceled")
+
+
+async def _accepted(database: Database, actor: str, wanted: NewOperation, key: str, fingerprint_: str) -> str:
+    """The id of the operation, which is stored now, or was under this key before. Raises ProblemError."""
+    async with database.read() as session:
+        if (known := await operations.earlier(session, actor, key)) is not None:
+            return _same(known, fingerprint_)
+        wish = intent(wanted, AgentKind.KUBERNETES)
+        agents = await accepting.targets(session, wanted)
+        now = await database_clock.now(await session.connection())
+    operation = accepting.operation(wish, wanted, agents, actor, now)
+    async with database.write(durable=True) as session:
+        connection = await session.connection()
+        if await operations.insert_operation(
+            connection, operation, idempotency_key=key, fingerprint=fingerprint_
+        ):
+            return operation.id
+        known = await operations.earlier(session, actor, key)
+    assert known is not None
+    return _same(known, fingerprint_)
+
+
+def _same(known: tuple[str, str], fingerprint_: str) -> str:
+    id_, before = known
+    if before == fingerprint_:
+        return id_
+    kind = problems.KEY_REUSED
+    detail = f"Idempotency-Key: another request was made with this key: operation {id_}"
+    raise ProblemError(kind, detail, kind.next)
+
+
+async def _decided(
+    database: Database,
+    news: CommandNews,
+    id_: str,
+    decide: Callable[[], Awaitable[OperationState | None]],
+    wanted: str,
+) -> Response[models.OneOperation]:
+    before = await decide()
+    if before is not None and before.terminal and before != wanted:
+        kind = problems.OPERATION_ENDED
+        raise ProblemError(kind, f"the operation has ended as {before}", kind.next)
+    await news.tell([id_])
+    return await _answered(database, id_)
+
+
+async def _answered(database: Database, id_: str, status: int = 200) -> Response[models.OneOperation]:
+    async with database.read() as session:
+        stored = await queries.get_operation(session, id_)
+        if stored is None:
+            kind = problems.UNKNOWN_OPERATION
+            raise ProblemError(kind, f"no operation {id_!r} is stored", kind.next)
+        turns = await queries.list_turns(session, id_)
+    shown = models.OneOperation(**_members(stored), targets=[_turn(turn) for turn in turns])
+    headers = {"location": f"/api/v1/operations/{id_}"} if status == 202 else {}
+    return Response(shown, status_code=status, headers=headers)
+
+
+def _members(stored: StoredOperation) -> dict[str, Any]:
+    operation = stored.operation
+    return {
+        "id": operation.id,
+        "action": operation.action,
+        "object": CommandObject(**operation.object.model_dump()),
+        "params": operation.params,
+        "dry_run": operation.dry_run,
+        "strategy": models.Strategy(**operation.strategy.model_dump()),
+        "actor": operation.actor,
+        "created_at": operation.created_at,
+        "state": stored.state,
+        "reason": stored.reason,
+        "updated_at": stored.updated_at,
+        "finished_at": stored.finished_at,
+        "counts": stored.counts,
+    }
+
+
+def _turn(turn: StoredTurn) -> models.Turn:
+    return models.Turn(
+        target=Target(kind=turn.target.kind, id=turn.target.id),
+        command_id=turn.command_id or None,
+        state=turn.state or None,
+        started_at=turn.started_at,
+        finished_at=turn.finished_at,
+        error=None if turn.error is None else CommandError(**msgspec.structs.asdict(turn.error)),
+    )
+
+
+def _states(given: list[str] | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    named = [part.strip() for some in given for part in some.split(",")]
+    for name in named:
+        if name not in list(OperationState):
+            there = ", ".join(OperationState)
+            raise problems.invalid("state", f"{name!r} is not a state", f"there are: {there}")
+    return tuple(sorted(set(named)))

@@ -1,0 +1,1 @@
+"""Readers of logs: each is a session with the agent of its cluster."""

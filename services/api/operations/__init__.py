@@ -1,0 +1,1 @@
+"""Operations: what is asked for, which agents it is for, and how it is shown."""

@@ -1,0 +1,50 @@
+"""Whoever destroys something, or changes several clusters, is asked before."""
+
+import sys
+from collections.abc import Sequence
+
+import rich_click as click
+
+from services.cli.acting.items import verb
+from services.cli.acting.options import Handling
+from services.cli.acting.running import Request
+from services.runtime.errors import UserError
+from services.runtime.terminal import printable
+
+_SHOWN = 20
+
+
+def ask(requests: Sequence[Request], handling: Handling) -> None:
+    """Raises UserError unless it is agreed, or needs no agreement."""
+    from schemas.commands import Nature
+    from schemas.kubernetes.actions import ACTIONS
+
+    if handling.agreed or handling.dry_run or not requests:
+        return
+    clusters = {request.about.cluster for request in requests}
+    destroys = any(ACTIONS[request.action].nature is Nature.DESTROY for request in requests)
+    if not destroys and len(clusters) == 1:
+        return
+    what = f"{_verbs(requests)} {_count(len(requests), 'object')} in {_count(len(clusters), 'cluster')}"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UserError(
+            f"nobody can be asked here whether it is meant: {what}",
+            "-y says that it is; --dry-run has it tried without an effect",
+            2,
+        )
+    click.echo(f"{what}:", err=True)
+    for request in requests[:_SHOWN]:
+        where = f" -n {request.namespace}" if request.namespace else ""
+        click.echo(printable(f"  {request.about.cluster}   {request.label}{where}"), err=True)
+    if len(requests) > _SHOWN:
+        click.echo(f"  … and {len(requests) - _SHOWN} more", err=True)
+    if not click.confirm("Is that meant?", err=True):
+        raise UserError("not agreed: nothing was done")
+
+
+def _verbs(requests: Sequence[Request]) -> str:
+    return ", ".join(dict.fromkeys(verb(request.action) for request in requests))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

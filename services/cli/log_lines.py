@@ -1,0 +1,94 @@
+"""What the API sends of logs, as a person wants it; and how much of each container's log has been shown.
+
+Lines are always asked for with prefix and time, since these say where to go on.
+"""
+
+import re
+from typing import BinaryIO
+
+from schemas.logs import LogCounter, time_of
+
+_HEAD = re.compile(rb"\[pod/([a-z0-9.-]{1,253})/([a-z0-9-]{1,63})\] ([0-9T:.+Z-]{20,35}) ")
+_LONGEST_HEAD = 512
+
+
+class LogText:
+    """Writes what is sent to it. `cut`: what is read first begins at whatever line, not with the log."""
+
+    def __init__(self, out: BinaryIO, *, timestamps: bool, prefix: bool, cut: bool) -> None:
+        self._out = out
+        self.timestamps = timestamps
+        self.prefix = prefix
+        self._cut = cut
+        self._counters: dict[tuple[str, str], LogCounter] = {}
+        self._rest = b""
+        """The beginning of a line whose head is not there yet."""
+        self._inside = False
+        self._counter: LogCounter | None = None
+        """Of the line that we are inside of."""
+        self._time = ""
+        self.bytes = 0
+        """That have been written."""
+        self.begun = ""
+        """When the first answer began, by the API's clock."""
+
+    def positions(self) -> list[str]:
+        """Where to go on, for the parameter `resume`."""
+        return [str(counter.position(pod, container)) for (pod, container), counter in self._counters.items()]
+
+    def interrupted(self) -> None:
+        """The answer has broken off: the beginning of a line's head comes again."""
+        self._rest = b""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes of the answer."""
+        data = self._rest + data
+        self._rest = b""
+        out: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if not self._inside:
+                head = _HEAD.match(data, at)
+                if head is None and b"\n" not in data[at:] and len(data) - at < _LONGEST_HEAD:
+                    self._rest = data[at:]
+                    break
+                at = self._begin(head, at, out)
+            end = data.find(b"\n", at) + 1
+            self._go_on(data[at : end or len(data)], out, ends=bool(end))
+            at = end or len(data)
+        self.write_bare(b"".join(out))
+
+    def write_bare(self, text: bytes) -> None:
+        """What is to be shown as it is."""
+        self._out.write(text)
+        self._out.flush()
+        self.bytes += len(text)
+
+    def _begin(self, head: "re.Match[bytes] | None", at: int, out: list[bytes]) -> int:
+        """The head of a line; where its text begins."""
+        self._inside, self._counter = True, None
+        if head is None:
+            return at
+        time = time_of(head[3])
+        if time is None:
+            return at
+        key = head[1].decode(), head[2].decode()
+        self._counter = self._counters.get(key) or self._counters.setdefault(key, LogCounter(cut=self._cut))
+        self._time = time
+        if self.prefix:
+            out.append(b"[pod/%b/%b] " % (head[1], head[2]))
+        if self.timestamps:
+            out.append(head[3] + b" ")
+        return head.end()
+
+    def _go_on(self, text: bytes, out: list[bytes], *, ends: bool) -> None:
+        out.append(text)
+        counter = self._counter
+        if counter is not None:
+            counter.total += len(text)
+            if ends:
+                counter.count(self._time)
+                counter.offset = 0
+            else:
+                counter.offset += len(text)
+        self._inside = not ends

@@ -1,0 +1,55 @@
+"""A token in a file that only its owner can read: made where there is none that the database knows."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from services.cli.context import read_token
+from services.persistence.database.engine import Database
+from services.persistence.tokens import ExpiredToken, Tokens, UnknownToken, check_name, create
+from services.runtime.errors import UserError
+
+
+async def ensure(database: Database, path: Path, name: str, expires_at: datetime | None = None) -> bool:
+    """Whether one was made: none was there, or one that was revoked, has expired or is of another database.
+
+    Raises BadName, DatabaseUnavailable, and UserError when the file cannot be used.
+    """
+    check_name(name)
+    if (token := _kept(path)) is not None:
+        try:
+            await Tokens(database).verify(token)
+        except (UnknownToken, ExpiredToken):
+            pass
+        else:
+            return False
+    temporary = _prepared(path)  # a token is made when there is a place for it
+    try:
+        temporary.write_text(await create(database, name, expires_at) + "\n", encoding="ascii")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _kept(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    if path.stat().st_mode & 0o077:
+        raise UserError(
+            f"{path} holds a token and can be read by others",
+            f"chmod 600 {path}; if others may have read it, `atlhyper tokens revoke` it and remove the file",
+            4,
+        )
+    return read_token(path)
+
+
+def _prepared(path: Path) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.touch(0o600)
+    except OSError as error:
+        message = f"cannot write {path}: {error.strerror}"
+        raise UserError(message, "name a file in a folder that you may write") from error
+    return temporary

@@ -1,0 +1,265 @@
+"""The durable consumer of each agent on the stream of commands: made at first contact, and kept as is meant.
+
+An agent has no right to make one; it binds to it by its name. Who the agents are is in the database, so the
+consumers are made again from there when the broker has lost its store.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import subjects, topology
+from schemas.ids import Target
+from services.master.commands import metrics
+from services.master.concurrently import all_of
+from services.persistence.commands.outbox import Place
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.presence.known import count_known, known_targets
+from services.runtime import logs
+from services.runtime.backoff import Backoff
+from services.runtime.bus.client import ApiError, Bus, BusError
+from services.runtime.bus.topology import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, parse_time
+from services.runtime.tasks import set_within
+
+_log = logs.get_logger(__name__)
+
+STREAM = topology.COMMANDS.name
+LOOK = 1.0
+"""Seconds between two looks for new agents: one count of rows."""
+STREAM_LOOK = 10.0
+"""Seconds between two looks whether the stream is still the same one; also after each new connection."""
+FULL_LOOK = 300.0
+"""Seconds between two looks at all agents and the names of all consumers, whatever the counts say."""
+AT_ONCE = 32
+"""Requests to the broker at one time."""
+REVIEW_PAUSE = 0.01
+"""Seconds between two looks at consumers that are there already: nobody waits for them."""
+ACK_WAIT = 5.0
+"""Seconds in which an agent takes custody, or the broker hands the command out again."""
+
+_EXISTS = (10013, 10148)
+"""The broker's errors for a consumer that is there, with another configuration."""
+SINCE = "atlhyper-since"
+"""In a consumer's metadata: what stood in the stream up to this sequence, it may have missed."""
+
+
+def consumer_config(target: Target) -> dict[str, Any]:
+    """The consumer of one agent, without its metadata."""
+    return {
+        "name": target.durable,
+        "durable_name": target.durable,
+        "description": f"Commands for {target}",
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": int(ACK_WAIT * 1e9),
+        "max_deliver": -1,
+        "max_ack_pending": 256,
+        "max_waiting": 64,
+        "replay_policy": "instant",
+        "filter_subject": subjects.commands(target),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """How far the broker has handed out the commands of one agent."""
+
+    since: int
+    """It knows nothing of what stood in the stream up to here."""
+    delivered: int
+    """The highest sequence that was handed out."""
+
+    def never(self, sequence: int) -> bool:
+        """Whether a message was certainly never handed out, nor any after it."""
+        return sequence > max(self.since, self.delivered)
+
+
+class Durables:
+    """Makes consumers, and knows which stream they are on."""
+
+    def __init__(self, bus: Bus, db: Database, moved: Callable[[Place], Awaitable[None]]) -> None:
+        """`moved` is awaited before commands go to another place than before."""
+        self._bus = bus
+        self._db = db
+        self._moved = moved
+        self._made: set[Target] = set()
+        self._known = -1
+        """Rows of agents at the last look."""
+        self._last_sequence = 0
+        self._look = asyncio.Event()
+        self.place: Place | None = None
+        """Where commands go now; None while there is no stream."""
+        self.since = time.monotonic()
+        """Monotonic seconds when that began."""
+
+    def look(self) -> None:
+        """Something is missing, or the connection is another one: look at once."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost."""
+        self.place = None
+        await all_of(self._keep, self._review_all)
+
+    async def _keep(self) -> None:
+        backoff = Backoff(base=0.2, cap=5.0)
+        next_stream_look = next_full_look = 0.0
+        while True:
+            await self._bus.wait_connected()
+            now = time.monotonic()
+            asked, place = self._look.is_set(), self.place
+            self._look.clear()
+            try:
+                if asked or now >= next_stream_look or place is None or place.broker != self._bus.broker:
+                    await self._look_at_stream()
+                    next_stream_look = now + STREAM_LOOK
+                if self.place is not None:
+                    full = self.place != place or now >= next_full_look
+                    await self._make_missing(full=full)
+                    next_full_look = now + FULL_LOOK if full else next_full_look
+            except (BusError, DatabaseUnavailable) as error:
+                _log.warning("the agents' consumers cannot be looked at", reason=str(error))
+                next_stream_look = next_full_look = 0.0
+                await backoff.sleep()
+            else:
+                backoff.reset()
+                await set_within(self._look, LOOK)
+
+    async def _look_at_stream(self) -> None:
+        broker = self._bus.broker
+        try:
+            info = await self._bus.api(f"$JS.API.STREAM.INFO.{STREAM}")
+        except ApiError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+            if self.place is not None:
+                _log.warning("the stream of commands is gone: they wait", stream=STREAM)
+            self.place = None
+            return
+        self._last_sequence = int(info["state"]["last_seq"])
+        place = Place(parse_time(info["created"]), broker)
+        if place != self.place:
+            if self.place is None or place.created != self.place.created:
+                self._made.clear()
+            await self._moved(place)
+            self.place, self.since = place, time.monotonic()
+
+    async def _make_missing(self, *, full: bool) -> None:
+        known = await count_known(self._db)
+        if not full and known == self._known:
+            return
+        targets = set(await known_targets(self._db))
+        if full:
+            there = await self._names()
+            self._made = {target for target in targets if target.durable in there}
+        if missing := targets - self._made:
+            await self._look_at_stream()  # how far it is says what their consumers cannot know
+            await self._make(sorted(missing))
+        self._known = known
+        metrics.CONSUMERS.set(len(self._made))
+
+    async def _make(self, targets: Collection[Target]) -> None:
+        """Make them, several at a time; raises the first error when all have had their turn."""
+        waiting = iter(targets)
+        errors: list[BusError] = []
+
+        async def worker() -> None:
+            for target in waiting:
+                try:
+                    await self.ensure(target)
+                except BusError as error:
+                    errors.append(error)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(targets))):
+                group.create_task(worker())
+        if errors:
+            raise errors[0]
+
+    async def _review_all(self) -> None:
+        """Look at every consumer that was there before us, slowly: an earlier version may have made it."""
+        reviewed: set[Target] = set()
+        while True:
+            for target in sorted(self._made - reviewed):
+                await self._bus.wait_connected()
+                with suppress(BusError):
+                    await self._review(target)
+                    reviewed.add(target)
+                await asyncio.sleep(REVIEW_PAUSE)
+            await asyncio.sleep(LOOK)
+
+    async def _names(self) -> set[str]:
+        names: set[str] = set()
+        while True:
+            page = await self._bus.api(f"$JS.API.CONSUMER.NAMES.{STREAM}", {"offset": len(names)})
+            some = page.get("consumers") or []
+            names.update(some)
+            if not some or len(names) >= page.get("total", 0):
+                return names
+
+    # --- one consumer --------------------------------------------------------------------------------
+
+    async def ensure(self, target: Target) -> None:
+        """Make an agent's consumer where there is none. Raises BusError."""
+        config = consumer_config(target)
+        try:
+            await self._write(target, config | {"metadata": {SINCE: str(self._last_sequence)}}, "create")
+        except ApiError as error:
+            if error.code not in _EXISTS:
+                raise
+            await self._review(target)
+        else:
+            metrics.CONSUMERS_MADE.inc()
+            _log.info("consumer made", agent=str(target))
+        self._made.add(target)
+
+    async def handed(self, target: Target) -> Handed | None:
+        """How far the broker has handed out an agent's commands; None: its consumer was gone, it is made
+        again, and what it would have known is lost. Raises BusError.
+        """
+        info = await self._info(target)
+        if info is None:
+            self._made.discard(target)
+            await self._look_at_stream()
+            await self.ensure(target)
+            return None
+        metadata = info["config"].get("metadata") or {}
+        since = metadata.get(SINCE, "")
+        return Handed(
+            since=int(since) if since.isdigit() else self._last_sequence,
+            delivered=int(info["delivered"]["stream_seq"]),
+        )
+
+    async def _review(self, target: Target) -> None:
+        """Change what is not as it should be; what the broker knows of deliveries stays."""
+        info = await self._info(target)
+        if info is None:
+            self._made.discard(target)
+            return
+        wanted, actual = consumer_config(target), info["config"]
+        if any(actual.get(name) != value for name, value in wanted.items()):
+            metadata = {
+                name: value
+                for name, value in (actual.get("metadata") or {}).items()
+                if not name.startswith("_nats.")
+            }
+            await self._write(target, wanted | {"metadata": metadata}, "update")
+            _log.info("consumer changed", agent=str(target))
+
+    async def _info(self, target: Target) -> Mapping[str, Any] | None:
+        try:
+            return await self._bus.api(f"$JS.API.CONSUMER.INFO.{STREAM}.{target.durable}")
+        except ApiError as error:
+            if error.code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+                return None
+            raise
+
+    async def _write(self, target: Target, config: Mapping[str, Any], action: str) -> None:
+        await self._bus.api(
+            f"$JS.API.CONSUMER.CREATE.{STREAM}.{target.durable}",
+            {"stream_name": STREAM, "config": config, "action": action},
+        )

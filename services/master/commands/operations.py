@@ -1,0 +1,56 @@
+"""Operations go on, a step at a time: whenever one of their commands has ended, and each second."""
+
+import asyncio
+from collections.abc import Callable
+
+from services.master.commands.hints import Hints
+from services.persistence.commands import operations
+from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.runtime import logs
+from services.runtime.failpoints import Point, reach
+from services.runtime.tasks import set_within, to_its_end
+
+_log = logs.get_logger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks without a hint."""
+PAUSE = 0.02
+"""Seconds between two looks at least: the ends of many commands are one reason to look."""
+
+
+class Operations:
+    """Takes the steps of all that are running. `accepted` is called when there are commands to be sent."""
+
+    def __init__(self, db: Database, hints: Hints, accepted: Callable[[], None]) -> None:
+        self._db = db
+        self._hints = hints
+        self._accepted = accepted
+        self._news = asyncio.Event()
+        self._trouble = ""
+
+    def wake(self) -> None:
+        """A command has ended, or somebody has decided something."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost."""
+        while True:
+            self._news.clear()
+            try:
+                for operation_id in await operations.running(self._db):
+                    await self._step(operation_id)
+            except DatabaseUnavailable as error:
+                if str(error) != self._trouble:
+                    _log.warning("operations cannot go on", reason=str(error))
+                self._trouble = str(error)
+            else:
+                self._trouble = ""
+            await asyncio.sleep(PAUSE)
+            await set_within(self._news, LOOK)
+
+    async def _step(self, operation_id: str) -> None:
+        if commands := await to_its_end(operations.step(self._db, operation_id)):
+            await reach(Point.OPERATION_AFTER_STEP)
+            self._accepted()
+            self._hints.changed(commands)

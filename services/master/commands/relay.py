@@ -1,0 +1,89 @@
+"""From the outbox to the stream of commands: what was accepted is sent, at once and once."""
+
+import asyncio
+
+from schemas import topology
+from services.master.commands import metrics
+from services.master.commands.durables import Durables
+from services.master.commands.hints import Hints
+from services.master.commands.sender import Sender
+from services.master.commands.timing import Timing
+from services.master.work import DatabaseWork
+from services.persistence.commands import outbox
+from services.persistence.commands.outbox import Attempt, Outcome
+from services.persistence.database.engine import Database
+from services.runtime.backoff import Backoff
+from services.runtime.bus.client import Bus
+from services.runtime.bus.consumer import Retry
+from services.runtime.failpoints import Point, reach
+from services.runtime.tasks import set_within
+
+BATCH = 256
+"""Commands in one transaction, and on their way at one time."""
+LOOK = 1.0
+"""Seconds between two looks at the outbox when nobody has hinted at anything."""
+
+
+class Relay:
+    """Sends commands for the first time. One transaction notes the last batch and counts the next one."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        db: Database,
+        work: DatabaseWork,
+        durables: Durables,
+        sender: Sender,
+        hints: Hints,
+        timing: Timing,
+    ) -> None:
+        self._bus = bus
+        self._db = db
+        self._work = work
+        self._durables = durables
+        self._sender = sender
+        self._hints = hints
+        self._timing = timing
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises LeaseLost."""
+        backoff = Backoff(base=0.1, cap=2.0)
+        made: list[Attempt] = []
+        self._sender.under_way = set()
+        while True:
+            await self._bus.wait_connected()
+            self._wake.clear()
+            place = self._durables.place
+            timing = self._timing
+            look = outbox.send_new(
+                self._db, made, timing.pace, timing.grace, BATCH, sendable=place is not None
+            )
+            try:
+                turn = await self._work.run(topology.COMMANDS, look)
+            except Retry:
+                await backoff.sleep()
+                continue
+            backoff.reset()
+            if made:
+                await reach(Point.COMMAND_AFTER_SENT)
+            self._count(turn)
+            self._hints.changed(turn.changed)
+            made = []
+            self._sender.under_way = {item.command_id for item in turn.outgoing}
+            if turn.outgoing:
+                assert place is not None
+                made = await self._sender.send(turn.outgoing, place)
+                metrics.SENT.inc(sum(attempt.outcome is Outcome.STORED for attempt in made))
+                if any(attempt.outcome is Outcome.WITHHELD for attempt in made):
+                    self._durables.look()
+            elif not turn.full:
+                await set_within(self._wake, LOOK)
+
+    def _count(self, turn: outbox.Turn) -> None:
+        for move in turn.ended:
+            metrics.ENDED.labels(state=move.state.value).inc()

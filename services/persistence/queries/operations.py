@@ -1,0 +1,138 @@
+"""Operations, the newest first, and one with what has become of each of its targets."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from schemas.commands import CommandState
+from schemas.ids import Target
+from schemas.operations import Operation
+from services.persistence import tables
+from services.persistence.database.engine import Session
+from services.persistence.queries.commands import StoredError, StoredResult
+from services.persistence.queries.paging import after, token
+
+_OPERATION = tables.table_of(tables.Operation)
+_TARGET = tables.table_of(tables.OperationTarget)
+_COMMAND = tables.table_of(tables.Command)
+
+WAITING = "waiting"
+"""Among the counts: targets whose turn has not come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTurn:
+    """One target of an operation; without a command as long as its turn has not come."""
+
+    target: Target
+    command_id: str
+    state: str
+    """Of its command; empty without one."""
+    started_at: datetime | None
+    """When its command was accepted."""
+    finished_at: datetime | None
+    error: StoredError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredOperation:
+    """One operation."""
+
+    operation: Operation
+    state: str
+    reason: str
+    updated_at: datetime
+    finished_at: datetime | None
+    counts: dict[str, int]
+    """Targets by the state of their command, and WAITING."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationPage:
+    """A part of the list of operations."""
+
+    items: list[StoredOperation]
+    continue_: str
+    """What to ask with for the next page; empty on the last."""
+
+
+async def list_operations(
+    session: Session, states: tuple[str, ...] | None = None, *, limit: int, continue_: str = ""
+) -> OperationPage:
+    """Operations, the newest first. Raises BadContinue."""
+    connection = await session.connection()
+    query = ("operations", states)
+    found = await connection.execute(
+        sa.select(_OPERATION)
+        .where(after(continue_, query, [_OPERATION.c.id], down=True))
+        .where(sa.true() if states is None else _OPERATION.c.state.in_(states))
+        .order_by(_OPERATION.c.id.desc())
+        .limit(limit + 1)
+    )
+    rows = found.all()
+    page = rows[:limit]
+    counts = await _counts(session, [row.id for row in page])
+    return OperationPage(
+        items=[_stored(row, counts.get(row.id, {})) for row in page],
+        continue_=token(query, [page[-1].id]) if len(rows) > limit else "",
+    )
+
+
+async def get_operation(session: Session, id: str) -> StoredOperation | None:
+    """One operation."""
+    connection = await session.connection()
+    row = (await connection.execute(sa.select(_OPERATION).where(_OPERATION.c.id == id))).first()
+    return _stored(row, (await _counts(session, [id])).get(id, {})) if row else None
+
+
+async def list_turns(session: Session, id: str) -> list[StoredTurn]:
+    """The targets of an operation, in the order in which they are taken."""
+    connection = await session.connection()
+    names = ("state", "created_at", "finished_at", "result")
+    found = await connection.execute(
+        sa.select(_TARGET, *(_COMMAND.c[name] for name in names))
+        .join_from(_TARGET, _COMMAND, _TARGET.c.command_id == _COMMAND.c.id, isouter=True)
+        .where(_TARGET.c.operation_id == id)
+        .order_by(_TARGET.c.position)
+    )
+    return [
+        StoredTurn(
+            target=Target.parse(row.target_kind, row.target_id),
+            command_id=row.command_id,
+            state=row.state or "",
+            started_at=row.created_at,
+            finished_at=row.finished_at,
+            error=msgspec.json.decode(row.result, type=StoredResult).error if row.result else None,
+        )
+        for row in found
+    ]
+
+
+async def _counts(session: Session, ids: list[str]) -> dict[str, dict[str, int]]:
+    connection = await session.connection()
+    state = sa.func.coalesce(_COMMAND.c.state, WAITING)
+    found = await connection.execute(
+        sa.select(_TARGET.c.operation_id, state, sa.func.count())
+        .join_from(_TARGET, _COMMAND, _TARGET.c.command_id == _COMMAND.c.id, isouter=True)
+        .where(_TARGET.c.operation_id.in_(ids))
+        .group_by(_TARGET.c.operation_id, state)
+    )
+    order = [WAITING, *CommandState]
+    counts: dict[str, dict[str, int]] = {}
+    for id_, name, number in sorted(found, key=lambda row: order.index(row[1])):
+        counts.setdefault(id_, {})[name] = number
+    return counts
+
+
+def _stored(row: sa.Row[Any], counts: dict[str, int]) -> StoredOperation:
+    return StoredOperation(
+        operation=Operation.model_validate_json(row.body),
+        state=row.state,
+        reason=row.reason,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+        counts=counts,
+    )

@@ -1,0 +1,570 @@
+"""Commands inside the agent: taken, refused, executed, ended. The other end is in memory."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.commands import (
+    CommandCompleted,
+    CommandObject,
+    CommandProgressed,
+    CommandState,
+    ErrorCode,
+    TargetReference,
+)
+from schemas.ids import AgentKind
+from services.agent.scheduler.commands import attempts as attempts_module
+from services.agent.scheduler.commands import results
+from services.agent.scheduler.commands.scheduler import CommandScheduler
+from services.agent.store import journal_rows
+from services.agent.store.file import StateFile
+from services.agent.store.journal import Journal
+from tests.agent.commands.desk import TARGET, MemoryGateway, command, order
+from tests.agent.commands.running import running
+from tests.agent.commands.world import World, WorldActions
+from tests.waiting import until
+
+
+class Bench:
+    """An agent's commands with everything around them in reach."""
+
+    def __init__(self, scheduler: CommandScheduler, gateway: MemoryGateway, actions: WorldActions) -> None:
+        self.scheduler = scheduler
+        self.journal = scheduler.journal
+        self.gateway = gateway
+        self.actions = actions
+
+    def hand_out(self, *about: Any, **values: Any) -> None:
+        self.gateway.hand_out(*(order(one, self.journal.id, **values) for one in about))
+
+    async def do(self, about: Any, **values: Any) -> CommandCompleted:
+        """Hand one out, and its result."""
+        self.hand_out(about, **values)
+        return await self.gateway.end(about)
+
+
+Opened = Callable[..., AbstractAsyncContextManager[Bench]]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """`async with opened(read_only=True) as bench`: an agent on the test's file and world."""
+
+    @asynccontextmanager
+    async def open_(
+        *, now: Callable[[], datetime] = lambda: datetime.now(UTC), **values: Any
+    ) -> AsyncIterator[Bench]:
+        world = World(tmp_path / "world.db")
+        gateway, actions = MemoryGateway(), WorldActions(world)
+        wanted = {"instance": "uid-a", "read_only": False, "patience": 0.3} | values
+        async with StateFile(tmp_path / "agent.db", journal_rows.TABLES) as file:
+            scheduler = CommandScheduler(
+                TARGET, wanted.pop("instance"), actions, Journal(file, now), gateway, now=now, **wanted
+            )
+            async with running(scheduler):
+                yield Bench(scheduler, gateway, actions)
+        world.close()
+
+    return open_
+
+
+@pytest.fixture
+async def bench(opened: Opened) -> AsyncIterator[Bench]:
+    async with opened() as bench:
+        yield bench
+
+
+# --- custody -----------------------------------------------------------------------------------------
+
+
+async def test_done_once_and_reported_in_order(bench: Bench) -> None:
+    """Received, started, completed; acknowledged; confirmed, and then nothing is left to be said."""
+    about = command()
+    end = await bench.do(about)
+    assert (end.state, end.data, end.warnings) == (
+        CommandState.SUCCEEDED,
+        {"version": 1, "text": ""},
+        ["a warning"],
+    )
+    assert bench.gateway.names(about.id) == ["received", "started", "completed"]
+    assert bench.gateway.acknowledged == [about.id]
+    await until(lambda: not bench.journal.unconfirmed)
+    assert not bench.journal.open
+    assert bench.actions.world.effects() == {about.id: 1}
+
+
+async def test_a_copy_is_answered_and_not_executed(bench: Bench) -> None:
+    """Copies before, while and after it runs change nothing but that all is said again."""
+    about = command(params={"seconds": 0.2})
+    bench.hand_out(about, about, about)
+    await until(lambda: bench.actions.running)
+    bench.hand_out(about)
+    await bench.gateway.end(about)
+    bench.hand_out(about)
+    await until(lambda: len(bench.gateway.ends(about.id)) >= 2)
+    assert bench.actions.world.effects() == {about.id: 1}
+    assert len({end.model_dump_json() for end in bench.gateway.ends(about.id)}) == 1
+    assert bench.gateway.acknowledged.count(about.id) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "code"),
+    [
+        ({"action": "explode"}, CommandState.REJECTED, ErrorCode.UNKNOWN_ACTION),
+        ({"params": {"nonsense": 1}}, CommandState.REJECTED, ErrorCode.INVALID),
+        ({"object": CommandObject()}, CommandState.REJECTED, ErrorCode.INVALID),
+        ({"object": CommandObject(resource="pods", name="x")}, CommandState.REJECTED, ErrorCode.INVALID),
+        ({"action": "plan", "dry_run": True}, CommandState.REJECTED, ErrorCode.INVALID),
+        (
+            {"target": TargetReference(kind=AgentKind.KUBERNETES, id="b")},
+            CommandState.REJECTED,
+            ErrorCode.WRONG_TARGET,
+        ),
+        ({"instance": "uid-b"}, CommandState.REJECTED, ErrorCode.WRONG_TARGET),
+        ({"name": "forbidden"}, CommandState.REJECTED, ErrorCode.NOT_ALLOWED),
+        ({"name": "missing"}, CommandState.FAILED, ErrorCode.NOT_FOUND),
+        ({"start_by": datetime.now(UTC) - timedelta(seconds=1)}, CommandState.EXPIRED, ErrorCode.LATE),
+    ],
+)
+async def test_refusals(
+    opened: Opened, changes: dict[str, Any], state: CommandState, code: ErrorCode
+) -> None:
+    """What may not be begun ends with its reason and no effect, and is journaled: also after a restart."""
+    about = command(**changes)
+    async with opened() as bench:
+        bench.actions.forbidden.add("forbidden")
+        end = await bench.do(about)
+        assert (end.state, end.error and end.error.code, end.success) == (state, code, False)
+        assert end.error
+        assert end.error.message
+        assert bench.gateway.acknowledged == [about.id]
+    async with opened() as bench:
+        bench.hand_out(about, stored_at=datetime.now(UTC))
+        assert await bench.gateway.end(about) == end
+        assert bench.actions.world.effects() == {}
+
+
+async def test_what_the_subject_says_must_agree(bench: Bench) -> None:
+    """A command on the subject of another action is refused: permissions are by subject."""
+    end = await bench.do(command(), subject_action="read")
+    assert (end.state, end.error and end.error.code) == (CommandState.REJECTED, ErrorCode.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("about", "state"),
+    [
+        (command("change"), CommandState.REJECTED),
+        (command("set"), CommandState.REJECTED),
+        (command("change", dry_run=True), CommandState.SUCCEEDED),
+        (command("read"), CommandState.SUCCEEDED),
+    ],
+    ids=["change", "repeat-safe", "dry run", "read"],
+)
+async def test_read_only(opened: Opened, about: Any, state: CommandState) -> None:
+    """A read-only agent does what has no effect, and tells how it is allowed more."""
+    async with opened(read_only=True) as bench:
+        end = await bench.do(about)
+        assert end.state is state
+        assert not end.error or "AGENT_READ_ONLY" in end.error.message
+        assert bench.actions.world.effects() == {}
+
+
+async def test_of_another_journal(bench: Bench) -> None:
+    """What was first sent to a journal that is gone ends as unknown, since it may have been begun there."""
+    about = command()
+    bench.gateway.hand_out(order(about, "0123456789abcdef"))
+    end = await bench.gateway.end(about)
+    assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.JOURNAL_LOST)
+    assert bench.actions.world.effects() == {}
+
+
+async def test_a_failed_disk_takes_no_custody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the journal can't be written commands stay with the broker, and the agent says so."""
+    about = command()
+    with monkeypatch.context() as full:
+        full.setattr(journal_rows, "insert", _disk_full)
+        bench.hand_out(about)
+        await until(lambda: bench.gateway.deferred)
+        assert "no command is taken" in bench.scheduler.trouble()
+        assert bench.gateway.acknowledged == []
+        assert bench.actions.performed == []
+    await until(lambda: not bench.scheduler.trouble())
+    assert (await bench.do(about)).success
+
+
+async def test_a_result_that_the_disk_does_not_take(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported from memory, written later, and its command is never executed again."""
+    about = command(params={"seconds": 0.2})
+    async with opened() as bench:
+        bench.gateway.confirming = False
+        bench.hand_out(about)
+        await until(lambda: bench.actions.running)
+        with monkeypatch.context() as full:
+            full.setattr(journal_rows, "write", _disk_full)
+            assert (await bench.gateway.end(about)).success
+            assert "no command is taken" in bench.scheduler.trouble()
+            bench.hand_out(about)
+            await until(lambda: len(bench.gateway.ends(about.id)) >= 2)
+        await until(lambda: not bench.scheduler.trouble())
+    async with opened() as bench:
+        assert (await bench.gateway.end(about)).success
+        assert bench.actions.world.effects() == {about.id: 1}
+
+
+def _disk_full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+# --- time --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_late_names_all_times(opened: Opened, hours: int) -> None:
+    """A refusal as late says what time it was for the broker, the core and the agent."""
+    shift = timedelta(hours=hours)
+    async with opened(now=lambda: datetime.now(UTC) + shift) as bench:
+        start_by = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        about = command(start_by=start_by)
+        end = await bench.do(about, stored_at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC))
+        assert end.state is CommandState.EXPIRED
+        assert end.error
+        assert "2026-01-02T03:04:05.000Z" in end.error.message
+        assert "2026-01-02T03:04:06.000Z" in end.error.message
+        assert end.error.message.count("Z") == 4
+
+
+async def test_turn_that_comes_too_late(bench: Bench) -> None:
+    """What waits for another one on its object beyond `start_by` is not begun."""
+    first = command(params={"seconds": 0.8})
+    second = command(start_by=datetime.now(UTC) + timedelta(seconds=0.4))
+    bench.hand_out(first, second)
+    end = await bench.gateway.end(second)
+    assert (end.state, end.error and end.error.code) == (CommandState.EXPIRED, ErrorCode.LATE)
+    assert bench.actions.world.effects() == {first.id: 1}
+
+
+@pytest.mark.parametrize(
+    ("action", "state"),
+    [("read", CommandState.FAILED), ("change", CommandState.UNKNOWN), ("empty", CommandState.FAILED)],
+)
+async def test_cut_off_at_finish_by(bench: Bench, action: str, state: CommandState) -> None:
+    """Cut off in the middle: failed where that is certain or its part is known, otherwise unknown."""
+    finish_by = datetime.now(UTC) + timedelta(seconds=0.5)
+    about = command(action, params={"seconds": 20}, start_by=finish_by, finish_by=finish_by)
+    end = await bench.do(about)
+    assert (end.state, end.error and end.error.code) == (state, ErrorCode.TIMEOUT)
+    assert (end.data == {"steps": 0}) is (action == "empty")
+    assert not bench.actions.running
+
+
+async def test_done_just_before_it_was_cut_off(bench: Bench) -> None:
+    """An effect that is there is a success, also when its answer was cut off."""
+    finish_by = datetime.now(UTC) + timedelta(seconds=0.6)
+    about = command(params={"lost": "after"}, start_by=finish_by, finish_by=finish_by)
+    bench.actions.unreachable = 3
+    end = await bench.do(about)
+    assert end.state is CommandState.SUCCEEDED
+    assert bench.actions.world.effects() == {about.id: 1}
+
+
+async def test_what_can_not_be_found_out_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers what became of it: unknown, a while after `finish_by`."""
+    monkeypatch.setattr(attempts_module, "JUDGING", 0.5)
+    finish_by = datetime.now(UTC) + timedelta(seconds=0.4)
+    about = command(params={"lost": "before"}, start_by=finish_by, finish_by=finish_by)
+    bench.actions.unreachable = 1000
+    end = await bench.do(about)
+    assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.TIMEOUT)
+
+
+# --- order and slots ---------------------------------------------------------------------------------
+
+
+async def test_one_object_in_order_others_beside_it(bench: Bench) -> None:
+    """Commands on one object follow each other in the order in which they came; others do not wait."""
+    same = [command(name="one", params={"seconds": 0.02}) for _ in range(20)]
+    others = [command(name=f"other{number}", params={"seconds": 0.3}) for number in range(60)]
+    mixed = [one for group in zip(same, *[iter(others)] * 3, strict=True) for one in group]
+    bench.hand_out(*mixed)
+    for about in mixed:
+        assert (await bench.gateway.end(about)).success
+    ids = [one.id for one in same]
+    assert [id_ for id_ in bench.actions.world.order() if id_ in ids] == ids
+    assert 8 <= bench.actions.most <= 16
+    assert set(bench.actions.world.effects().values()) == {1}
+
+
+async def test_long_ones_do_not_block_others(bench: Bench) -> None:
+    """However many long actions run and wait, a short one runs at once; reads wait for nobody."""
+    long = [command("empty", name=f"n{number}", params={"seconds": 30}) for number in range(10)]
+    bench.hand_out(*long)
+    await until(lambda: len(bench.actions.running) == 4)
+    assert (await bench.do(command())).success
+    assert (await bench.do(command("read", name="n0"))).success
+    for about in long:
+        await bench.gateway.cancel(about.id)
+    for about in long:
+        assert (await bench.gateway.end(about)).state is CommandState.CANCELED
+
+
+# --- cancel ------------------------------------------------------------------------------------------
+
+
+async def test_cancel_before_it_is_begun(bench: Bench) -> None:
+    """It overtakes what runs on its object: nothing was done."""
+    first, second = command(params={"seconds": 0.7}), command()
+    bench.hand_out(first, second)
+    await until(lambda: bench.actions.running)
+    await bench.gateway.cancel(second.id, "changed my mind")
+    end = await bench.gateway.end(second, seconds=0.5)
+    assert (end.state, end.error and end.error.code) == (CommandState.CANCELED, ErrorCode.CANCELED)
+    assert end.error
+    assert "changed my mind; nothing was done" in end.error.message
+    assert (await bench.gateway.end(first)).success
+    assert bench.actions.world.effects() == {first.id: 1}
+
+
+async def test_cancel_in_the_middle(bench: Bench) -> None:
+    """What can be ended ends with what was done by then; what can't goes on to its result."""
+    steps, whole = (
+        command("empty", name="a", params={"seconds": 4}),
+        command(name="b", params={"seconds": 0.5}),
+    )
+    bench.hand_out(steps, whole)
+    await until(lambda: len(bench.actions.running) == 2)
+    await until(lambda: any(r.name.startswith("progressed") for _, r, _ in bench.gateway.reports))
+    for about in (steps, whole, command()):
+        await bench.gateway.cancel(about.id)
+    end = await bench.gateway.end(steps, seconds=2)
+    assert (end.state, end.data) == (CommandState.CANCELED, {"steps": 1})
+    assert (await bench.gateway.end(whole)).success
+    await bench.gateway.cancel(whole.id)
+    assert len(bench.gateway.states(whole.id)) == 1
+
+
+async def test_progress(bench: Bench) -> None:
+    """A long one says how far it is, counting up, and not more often than once in a while."""
+    about = command("empty", params={"seconds": 3})
+    assert (await bench.do(about)).success
+    said = [r.body for _, r, _ in bench.gateway.reports if isinstance(r.body, CommandProgressed)]
+    assert [p.sequence for p in said] == sorted({p.sequence for p in said})
+    assert 2 <= len(said) <= 4
+    assert (said[0].message, said[0].done, said[0].total) == ("step 1", 1, 4)
+
+
+# --- doubt -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["before", "after"])
+@pytest.mark.parametrize("action", ["change", "set"])
+async def test_a_lost_answer(bench: Bench, action: str, lost: str) -> None:
+    """Judged by what is there: done if it is done, done now if it was not."""
+    about = command(action, params={"lost": lost})
+    assert (await bench.do(about)).success
+    if action == "change":
+        assert bench.actions.world.effects() == {about.id: 1}
+        assert len(bench.actions.performed) == (2 if lost == "before" else 1)
+
+
+async def test_a_lost_answer_and_somebody_else(bench: Bench) -> None:
+    """The object is another one than before, and not by us: unknown, and never another look and attempt."""
+    about = command(params={"lost": "before"})
+    bench.actions.unreachable = 2
+    bench.hand_out(about)
+    await until(lambda: bench.actions.unreachable < 2)
+    bench.actions.world.touch("one", None, "somebody")
+    end = await bench.gateway.end(about)
+    assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.TIMEOUT)
+    assert (bench.actions.looks, len(bench.actions.performed)) == (1, 1)
+
+
+async def test_changed_between_look_and_effect(bench: Bench) -> None:
+    """Nothing was done, so it looks again and does it."""
+    about = command(params={"seconds": 0.3})
+    bench.hand_out(about)
+    await until(lambda: bench.actions.running)
+    bench.actions.world.touch("one", None, "somebody")
+    assert (await bench.gateway.end(about)).success
+    assert bench.actions.looks == 2
+    assert bench.actions.world.effects()[about.id] == 1
+
+
+async def test_an_action_that_breaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in an action ends its command, and nothing else."""
+
+    async def broken(*_: object) -> None:
+        raise KeyError("oops")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.actions, "_perform", broken)
+        patched.setattr(attempts_module, "ATTEMPTS", 2)
+        end = await bench.do(command())
+        assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.INTERNAL)
+        patched.setattr(bench.actions, "look", broken)
+        end = await bench.do(command())
+        assert (end.state, end.error and end.error.code) == (CommandState.FAILED, ErrorCode.INTERNAL)
+        patched.setattr(bench.actions, "check", broken)
+        end = await bench.do(command())
+        assert (end.state, end.error and end.error.code) == (CommandState.REJECTED, ErrorCode.INTERNAL)
+    assert (await bench.do(command())).success
+
+
+# --- results -----------------------------------------------------------------------------------------
+
+
+async def test_large_data_goes_in_parts(bench: Bench) -> None:
+    """What does not fit into one message comes in slices, all before the end, and is whole together."""
+    about = command("read", params={"size": 2_000_000})
+    end = await bench.do(about)
+    parts = bench.gateway.parts(about.id)
+    assert (end.data, end.parts) == (None, len(parts))
+    assert [part.index for part in parts] == list(range(end.parts))
+    assert {part.count for part in parts} == {end.parts}
+    assert json.loads("".join(part.data for part in parts)) == {"version": 0, "text": "x" * 2_000_000}
+    assert bench.gateway.names(about.id)[-1] == "completed"
+    await until(lambda: not bench.journal.unconfirmed)
+    bench.hand_out(about)
+    await until(lambda: len(bench.gateway.ends(about.id)) == 2)
+    again = bench.gateway.ends(about.id)[1]
+    assert (again.success, again.parts, again.data) == (True, 0, None)
+    assert "no longer kept" in again.warnings[0]
+
+
+async def test_too_large(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a result may have fails, and says how it ended otherwise."""
+    monkeypatch.setattr(results, "MAX_RESULT", 1_000_000)
+    end = await bench.do(command("read", params={"size": 2_000_000}))
+    assert (end.state, end.error and end.error.code) == (CommandState.FAILED, ErrorCode.TOO_LARGE)
+    assert end.error
+    assert "its state was succeeded" in end.error.message
+
+
+async def test_a_broker_that_takes_less(bench: Bench) -> None:
+    """A result that the broker refuses for its size is told without its data."""
+    bench.gateway.largest = 10_000
+    end = await bench.do(command("read", params={"size": 100_000}))
+    assert (end.success, end.data) == (True, None)
+    assert "no longer kept" in end.warnings[0]
+
+
+def test_slices_do_not_cut_characters() -> None:
+    """Each slice is text by itself, whatever characters there are at the edges."""
+    data = results._json("aä€😀" * 200_000)
+    pieces = list(results._slices(data))
+    assert b"".join(pieces) == data
+    assert "".join(piece.decode() for piece in pieces) == data.decode()
+    assert max(map(len, pieces)) <= results.SLICE
+
+
+async def test_data_that_is_no_json(bench: Bench) -> None:
+    """It ends all the same, and says that its data is missing."""
+    report, data = results.completed("id", results.succeeded({"x": float("nan")}))
+    assert (report.state, data) == (CommandState.FAILED, b"")
+    assert report.error
+    assert report.error.code == ErrorCode.INTERNAL
+
+
+async def test_results_are_repeated_until_confirmed(opened: Opened) -> None:
+    """One is the question; once it is answered the others follow. None is said again after that."""
+    async with opened() as bench:
+        bench.gateway.confirming = False
+        several = [command(name=f"n{number}") for number in range(30)]
+        bench.hand_out(*several)
+        for about in several:
+            await bench.gateway.end(about)
+        ids = [about.id for about in several]
+        count = lambda: sum(len(bench.gateway.ends(id_)) for id_ in ids)  # noqa: E731
+        await until(lambda: count() > 30)
+        assert count() < 40
+        bench.gateway.confirming = True
+        await until(lambda: not bench.journal.unconfirmed)
+        before = count()
+        await asyncio.sleep(1.0)
+        assert count() == before
+    async with opened() as bench:
+        await asyncio.sleep(0.3)
+        assert bench.gateway.reports == []
+
+
+async def test_the_rest_waits_for_nobody(opened: Opened) -> None:
+    """One result that nobody ever confirms does not keep the others from being asked for."""
+    async with opened() as bench:
+        bench.gateway.confirming = False
+        poison, other = command(name="a"), command(name="b")
+        await bench.do(poison)
+        await bench.do(other)
+        await until(lambda: len(bench.gateway.ends(other.id)) >= 2)
+        await bench.gateway.confirm(other.id)
+        assert bench.journal.unconfirmed == [poison.id]
+
+
+# --- over a restart ----------------------------------------------------------------------------------
+
+
+async def test_what_waited_is_done_after_a_restart(opened: Opened) -> None:
+    """Custody outlives the process: what was not begun is begun, what was ends by what is there."""
+    begun, waiting = command(params={"seconds": 30}), command()
+    async with opened() as bench:
+        bench.hand_out(begun, waiting)
+        await until(lambda: bench.actions.running)
+    async with opened() as bench:
+        assert bench.journal.open.keys() == {begun.id, waiting.id}
+        await until(lambda: bench.actions.running)  # untouched, so it is performed
+        assert bench.actions.looks == 0
+
+
+async def test_now_read_only(opened: Opened) -> None:
+    """A restart that forbids it ends what was not begun."""
+    begun, waiting = command(params={"seconds": 30}), command()
+    async with opened() as bench:
+        bench.hand_out(begun, waiting)
+        await until(lambda: bench.actions.running)
+    async with opened(read_only=True) as bench:
+        for about, state in ((begun, CommandState.FAILED), (waiting, CommandState.REJECTED)):
+            end = await bench.gateway.end(about)
+            assert (end.state, end.error and end.error.code) == (state, ErrorCode.NOT_ALLOWED)
+        assert bench.actions.performed == []
+
+
+async def test_begun_and_past_its_time(opened: Opened) -> None:
+    """Found after `finish_by`: judged, never performed."""
+    about = command(params={"seconds": 30})
+    async with opened() as bench:
+        bench.hand_out(about)
+        await until(lambda: bench.actions.running)
+    async with opened(now=lambda: datetime.now(UTC) + timedelta(hours=1)) as bench:
+        end = await bench.gateway.end(about)
+        assert (end.state, end.error and end.error.code) == (CommandState.FAILED, ErrorCode.TIMEOUT)
+        assert bench.actions.performed == []
+
+
+async def test_what_has_begun_may_end_when_the_agent_stops(opened: Opened) -> None:
+    """A short effect is finished and journaled on the way out."""
+    about = command(params={"seconds": 0.4})
+    async with opened() as bench:
+        bench.hand_out(about)
+        await until(lambda: bench.actions.running)
+    async with opened() as bench:
+        assert bench.journal.open == {}
+        assert (await bench.gateway.end(about)).success
+        assert bench.actions.performed == []
+
+
+async def test_counters(bench: Bench) -> None:
+    """The heartbeat counts what was taken, refused, done and came again."""
+    good, bad = command(), command("explode")
+    await bench.do(good)
+    await bench.do(bad)
+    await bench.do(good)
+    await until(lambda: bench.scheduler.custody.redelivered)
+    counters = bench.scheduler.counters()
+    assert counters["commands_received"] == 2
+    assert counters["commands_refused"] == 1
+    assert counters["commands_done"] == 1
+    assert counters["commands_redelivered"] == 1

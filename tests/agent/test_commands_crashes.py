@@ -1,0 +1,129 @@
+"""The agent killed at every step and at every write to the disk: one effect at most, one end exactly."""
+
+import asyncio
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.commands import Command, CommandState
+from services.runtime.failpoints import VARIABLE, Point
+from tests.agent.commands.child import lines
+from tests.agent.commands.desk import command
+from tests.agent.commands.world import World
+
+POINTS = [point for point in Point if point.value.startswith("agent.command.")]
+TIMES = 5
+"""Kills at each step, one after the other."""
+
+
+def write_orders(folder: Path, commands: list[Command]) -> None:
+    (folder / "orders").write_text("".join(f"{about.model_dump_json()}\n" for about in commands))
+
+
+async def start(folder: Path, *prefix: str, **variables: str) -> int:
+    """Run the agent there until it ends; its exit code, negative: the signal."""
+    with (folder / "log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *prefix,
+            *(sys.executable, "-m", "tests.agent.commands.child", str(folder)),
+            env=os.environ | variables,
+            cwd=Path(__file__).parents[2],
+            stderr=log,
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+    try:
+        async with asyncio.timeout(30):
+            code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if code not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
+        pytest.fail(f"exit code {code}: {(folder / 'log').read_text()[-3000:]}")
+    return code
+
+
+def check(folder: Path, commands: list[Command]) -> dict[str, set[CommandState]]:
+    """What must hold whatever happened; the states that were told of each."""
+    states: dict[str, set[CommandState]] = defaultdict(set)
+    for line in lines(folder, "reports"):
+        id_, name, state = json.loads(line)
+        if name == "completed":
+            states[id_].add(CommandState(state))
+    world = World(folder / "world.db")
+    effects = world.effects()
+    world.close()
+    for about in commands:
+        assert len(states[about.id]) == 1, (about, states[about.id])
+        (state,) = states[about.id]
+        if about.action == "change":
+            assert effects.get(about.id, 0) <= 1, about
+        if state is CommandState.SUCCEEDED and about.action != "read":
+            assert effects.get(about.id, 0) >= 1, about
+        if state in (CommandState.REJECTED, CommandState.CANCELED, CommandState.EXPIRED):
+            assert about.id not in effects, about
+    assert set(lines(folder, "acknowledged")) == {about.id for about in commands}
+    return dict(states)
+
+
+def mixed() -> list[Command]:
+    """One object's commands in a row, others beside it, one that is refused."""
+    same = [command(name="same") for _ in range(3)]
+    return [*same, command("explode"), command("set"), command("read"), command(params={"lost": "after"})]
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_killed_at_every_step(tmp_path: Path, point: Point) -> None:
+    """Killed there again and again, at the first time and later ones; nothing is ever unknown."""
+    commands = mixed()
+    write_orders(tmp_path, commands)
+    killed = 0
+    for nth in (*range(1, TIMES + 1), 0):
+        plan = {VARIABLE: f"{point.value}:{nth}:kill"} if nth else {}
+        killed += await start(tmp_path, **plan) != 0
+    assert killed >= 1
+    assert await start(tmp_path) == 0
+    states = check(tmp_path, commands)
+    assert {state for said in states.values() for state in said} == {
+        CommandState.SUCCEEDED,
+        CommandState.REJECTED,
+    }
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("call", ["fdatasync,fsync", "pwrite64"])
+async def test_killed_at_every_write(tmp_path: Path, call: str) -> None:
+    """Killed when it asks the disk for the n-th time, for every n until it gets through."""
+    commands = [command(name="same"), command(name="same"), command("read"), command("explode")]
+    for number in fibonacci() if call == "pwrite64" else itertools.count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_orders(folder, commands)
+        strace = ("strace", "-f", "-qq", "-o", "/dev/null", f"--trace={call}")
+        code = await start(folder, *strace, f"--inject={call}:signal=SIGKILL:when={number}")
+        for _ in range(3):
+            if await start(folder) == 0:
+                break
+        check(folder, commands)
+        if code == 0:
+            break
+        shutil.rmtree(folder)
+    assert number > 8
+
+
+def fibonacci() -> Iterator[int]:
+    """1, 2, 3, 5, 8, … while every single one would take too long."""
+    a, b = 1, 2
+    while True:
+        yield a
+        a, b = b, a + b

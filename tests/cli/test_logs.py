@@ -1,0 +1,207 @@
+"""`atlhyper logs`: kubectl's options, and nothing lost or shown twice when the API goes away."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.cli.log_lines import LogText
+from tests.cli.command import ATLHYPER, environment
+from tests.logs.fixtures import LogPlane, LogSystem
+from tests.tokens import TOKEN
+
+
+class Command:
+    """`atlhyper logs …` as a person runs it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.output = b""
+        self.errors = b""
+        assert process.stdout
+        assert process.stderr
+        self._readers = [
+            threading.Thread(target=self._read, args=(process.stdout, "output")),
+            threading.Thread(target=self._read, args=(process.stderr, "errors")),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, source: IO[bytes], name: str) -> None:
+        while data := os.read(source.fileno(), 65536):
+            setattr(self, name, getattr(self, name) + data)
+
+    async def until(self, text: bytes, seconds: float = 30.0) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while text not in self.output:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds}s: {self.output[-500:]!r} {self.errors!r}") from None
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.join()
+        for source in (self.process.stdout, self.process.stderr):
+            assert source
+            source.close()
+
+    async def wait(self) -> int:
+        code = await asyncio.to_thread(self.process.wait, 30)
+        for reader in self._readers:
+            await asyncio.to_thread(reader.join)
+        return code
+
+
+@contextmanager
+def running(system: LogSystem, folder: Path, *arguments: str) -> Iterator[Command]:
+    variables = {"ATLHYPER_URL": system.url, "ATLHYPER_TOKEN": TOKEN}
+    process = subprocess.Popen(
+        [ATLHYPER, "logs", "--cluster", system.cluster, *arguments],
+        env=environment(folder, variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    command = Command(process)
+    try:
+        yield command
+    finally:
+        process.kill()
+        process.wait()
+        command.close()
+
+
+async def run(system: LogSystem, folder: Path, *arguments: str) -> tuple[int, str, str]:
+    with running(system, folder, *arguments) as command:
+        return await command.wait(), command.output.decode(), command.errors.decode()
+
+
+@pytest.mark.timeout(150)
+async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path) -> None:
+    """The same options give the same output as kubectl's."""
+    namespace = await asyncio.to_thread(log_plane.namespace)
+    pods = await asyncio.to_thread(
+        lambda: log_plane.pods(namespace, 2, {"app": "web"}, containers=("app", "sidecar"))
+    )
+    pods = sorted(pods, key=lambda pod: pod.name)
+    now = datetime.now(UTC).replace(microsecond=0)
+    for pod in pods:
+        pod.log().write("old", at=now - timedelta(hours=2))
+        pod.log().write(*(f"line {number}" for number in range(12)), at=now)
+        pod.log().write_previous("before")
+        pod.log("sidecar").write("beside", at=now)
+    kubectl = log_plane.plane.kubectl
+    await asyncio.to_thread(kubectl, "-n", namespace, "create", "service", "clusterip", "web", "--tcp=80")
+    name = pods[0].name
+    for arguments in (
+        [name, "-c", "app"],
+        [name, "-c", "app", "--tail=2", "--timestamps"],
+        [name, "-c", "app", "--since=1h"],
+        [name, "-c", "app", f"--since-time={now:%Y-%m-%dT%H:%M:%SZ}"],
+        [name, "-c", "app", "--previous"],
+        [name, "-c", "app", "--limit-bytes=7"],
+        [f"pod/{name}", "--all-containers", "--prefix"],
+        ["-l", "app=web", "-c", "app"],
+        ["-l", "app=web", "-c", "app", "--prefix", "--tail=-1"],
+    ):
+        expected = await asyncio.to_thread(kubectl, "-n", namespace, "logs", *arguments)
+        code, output, errors = await run(log_reading, tmp_path, "-n", namespace, *arguments)
+        assert (code, errors) == (0, ""), arguments
+        if "--all-containers" in arguments:  # kubectl takes them in no order
+            output, expected = ("".join(sorted(text.splitlines(True))) for text in (output, expected))
+        assert output == expected, arguments
+    arguments = ["-n", namespace, "svc/web", "-c", "app", "--tail=1", "--prefix"]
+    code, output, errors = await run(log_reading, tmp_path, *arguments)
+    assert output == "".join(f"[pod/{pod.name}/app] line 11\n" for pod in pods)
+    code, output, errors = await run(log_reading, tmp_path, "-n", namespace, name, "--tail=1")
+    assert (code, output) == (0, "line 11\n")
+    assert errors == 'note: defaulted container "app" out of: app, sidecar\n'
+
+
+@pytest.mark.timeout(120)
+async def test_it_follows_over_an_api_that_restarts(
+    log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
+) -> None:
+    """One stops, the next takes its address; nothing is missing, nothing comes twice. Ctrl-C is the end."""
+    namespace = await asyncio.to_thread(log_plane.namespace)
+    pods = await asyncio.to_thread(lambda: log_plane.pods(namespace, 3, {"app": "web"}))
+    number = 0
+
+    def write(count: int) -> None:
+        nonlocal number
+        for _ in range(count):
+            for pod in pods:
+                pod.log().write(f"line {number}")
+            number += 1
+
+    write(20)
+    arguments = ("-n", namespace, "-l", "app=web", "-f", "--prefix", "--tail=5")
+    with running(log_reading, tmp_path, *arguments) as command:
+        for _ in range(3):
+            for pod in pods:
+                await command.until(f"[pod/{pod.name}/app] line {number - 1}\n".encode())
+            await log_reading.restart_api(lambda: write(50))
+            write(50)
+        await command.until(f"[pod/{pods[0].name}/app] line {number - 1}\n".encode())
+        pods[0].log().write("the end")
+        await command.until(b"the end\n")
+        command.process.send_signal(signal.SIGINT)
+        assert await command.wait() == 130
+    for pod in pods:
+        found = re.findall(rf"\[pod/{pod.name}/app\] line (\d+)\n", command.output.decode())
+        assert [int(text) for text in found] == list(range(15, number))
+
+
+@pytest.mark.timeout(120)
+async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
+    """What cannot be meant is an error with the next step, and kubectl's or our exit codes."""
+    for arguments, code, text in (
+        ([], 2, "name a pod"),
+        (["web", "-l", "app=web"], 2, "name a pod"),
+        (["web", "--since=1m", "--since-time=2026-11-21T08:00:00Z"], 2, "exclude"),
+        (["web", "--since=soon"], 2, "since"),
+        (["web", "-A"], 2, "one namespace"),
+        (["web-that-is-not"], 3, "not found"),
+        (["configmaps/some"], 2, "have"),
+        (["web", "--cluster", "nobody"], 3, "nobody"),
+    ):
+        found = await run(log_reading, tmp_path, *arguments)
+        assert found[0] == code, found
+        assert text in found[2], found
+
+
+@given(st.data())
+def test_what_is_shown_and_counted_does_not_depend_on_the_pieces(data: st.DataObject) -> None:
+    """However the answer is cut, also in the head of a line."""
+    lines = [
+        b"[pod/web-%d/app] 2026-11-21T08:00:0%d.000000000Z " % (number % 2, number)
+        + data.draw(st.binary(max_size=5).map(lambda text: text.replace(b"\n", b" ")))
+        + b"\n"
+        for number in range(5)
+    ] + [b"no head\n"]
+    answer = b"".join(lines)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(answer)), max_size=8)))
+    whole, pieces = (
+        LogText(BytesIO(), timestamps=True, prefix=True, cut=False),
+        LogText(BytesIO(), timestamps=True, prefix=True, cut=False),
+    )
+    whole.write(answer)
+    for start, end in zip([0, *cuts], [*cuts, len(answer)], strict=True):
+        pieces.write(answer[start:end])
+    assert isinstance(pieces._out, BytesIO)
+    assert pieces._out.getvalue() == answer
+    assert pieces.positions() == whole.positions()
+    assert [position.partition("@")[0] for position in whole.positions()] == ["web-0/app", "web-1/app"]

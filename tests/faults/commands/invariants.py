@@ -1,0 +1,150 @@
+"""What must hold of commands, each as a function that returns what violates it; empty when it holds.
+
+| invariant | what would break it |
+|---|---|
+| `at_most_once` | a command has changed something twice, or the agent something without a command |
+| `ended_once` | a command has no terminal state by `finish_by`, two, or went back |
+| `none_missing` | an accepted command is not there, or one request is two commands |
+| `honest` | one that succeeded has no effect, or one that did not, has; an end that nobody has proven |
+| `whole` | something else than the commands' effects has changed their objects |
+| `settled` | something is still open or waiting, unready, or in the dead letters |
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from schemas import topology
+from schemas.commands import ErrorCode
+from services.runtime.bus.errors import BusError
+from tests.faults import invariants
+from tests.faults.audit import CommandStep
+from tests.faults.commands.driver import Told
+from tests.faults.commands.effects import Effect
+from tests.faults.commands.world import NAMESPACE, WORKLOADS, World
+from tests.faults.system import System
+
+AGENT = "system:serviceaccount:kube-system:agent"
+ORDER = ("accepted", "sent", "received", "running")
+"""Of the states before the end; written down once more, as this is the check."""
+ENDS = ("succeeded", "failed", "rejected", "expired", "canceled", "unknown")
+PROVEN = frozenset({ErrorCode.INTERRUPTED.value, ErrorCode.TIMEOUT.value})
+"""Codes of an `unknown` that is the agent's own word: it was killed between an effect and its journal."""
+
+Effects = Mapping[str, Sequence[Effect]]
+
+
+def at_most_once(commands: Sequence[Told], effects: Effects, by_agent: Sequence[Effect]) -> list[str]:
+    """No command has more than one effect, and the agent changes nothing without a command."""
+    told = [
+        f"{len(found)} effects of {_named(command)}: {'; '.join(map(str, found))}"
+        for command in commands
+        if len(found := effects.get(command.id, ())) > 1
+    ]
+    known = {command.id for command in commands}
+    return told + [
+        f"an effect of no command: {effect}" for effect in by_agent if effect.command_id not in known
+    ]
+
+
+def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep]) -> list[str]:
+    """Each has one terminal state, no later than `finish_by`, and never went back: for its author, and in
+    the database in each transaction.
+    """
+    told = []
+    for command in commands:
+        if not command.id:
+            continue
+        if command.state not in ENDS:
+            told.append(f"{_named(command)} has not ended by {command.last.get('finish_by')}")
+        elif (finished := command.last.get("finished_at")) is None:
+            told.append(f"{_named(command)} has ended, and nobody says when")
+        elif _seconds_between(command.last["finish_by"], finished) > BY:
+            told.append(f"{_named(command)} ended at {finished}, after {command.last['finish_by']}")
+        if sorted(command.states, key=_rank) != command.states or sum(s in ENDS for s in command.states) > 1:
+            told.append(f"{_named(command)} was seen as {' → '.join(command.states)}")
+    return told + [
+        f"{step.command_id} went from {step.before} to {step.after}"
+        for step in steps
+        if step.before in ENDS or _rank(step.after) <= _rank(step.before)
+    ]
+
+
+BY = 5.0
+"""Seconds after `finish_by` that a timer may be late."""
+
+
+def none_missing(commands: Sequence[Told], keys: Mapping[str, str]) -> list[str]:
+    """Each request that was accepted is there, once. `keys`: Idempotency-Key by command id, all there are."""
+    told = [
+        f"{_named(command)} is not there" for command in commands if command.id and command.id not in keys
+    ]
+    told += [f"{n} commands have the key {key}" for key, n in Counter(keys.values()).items() if n > 1]
+    mine = {command.key for command in commands}
+    return told + [f"nobody has asked for {command}" for command, key in keys.items() if key not in mine]
+
+
+def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
+    """What is said of the end is what the API server has seen."""
+    told = []
+    for command in commands:
+        found = effects.get(command.id, ())
+        state = command.state
+        if state == "succeeded" and not found:
+            told.append(f"{_named(command)} has no effect")
+        started = state == "canceled" and command.last.get("started_at")
+        if state in ("failed", "rejected", "expired", "canceled") and found and not started:
+            told.append(f"{_named(command)} has an effect: {found[0]}")
+        if state == "unknown" and command.code not in PROVEN:
+            told.append(f"{_named(command)}: its result was lost")
+    return told
+
+
+async def whole(world: World, effects: Effects) -> list[str]:
+    """Each effect on a workload has raised its generation by one, and nothing else has."""
+    changes: dict[str, int] = defaultdict(int)
+    for found in effects.values():
+        for effect in found:
+            if effect.namespace == NAMESPACE and effect.resource.startswith("deployments"):
+                changes[effect.name] += 1
+    told = []
+    for number in range(WORKLOADS):
+        name = f"workload-{number}"
+        generation = (await world.workload(name))["metadata"]["generation"]
+        if generation - 1 != changes[name]:
+            told.append(f"{name} was changed {generation - 1} times, by {changes[name]} effects of commands")
+    return told
+
+
+async def settled(system: System) -> list[str]:
+    """Nothing is open anywhere: not in the database, on the broker, or in the agent's journal."""
+    told = await invariants.drained(system)
+    if unsent := await system.audit.outbox():
+        told.append(f"{len(unsent)} commands are still to be sent, such as {unsent[0]}")
+    return told + await waiting(system)
+
+
+async def waiting(system: System) -> list[str]:
+    """What the broker still has for the agent."""
+    durable = system.target.durable
+    try:
+        info = await system.reader.api(f"$JS.API.CONSUMER.INFO.{topology.COMMANDS.name}.{durable}")
+    except BusError as error:
+        return [f"the consumer of {durable} is not there: {error}"]
+    counts = {name: info[name] for name in ("num_pending", "num_ack_pending")}
+    return [f"{count} commands on the broker: {name}" for name, count in counts.items() if count]
+
+
+def _rank(state: str) -> int:
+    return ORDER.index(state) if state in ORDER else len(ORDER)
+
+
+def _seconds_between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _named(command: Told) -> str:
+    wanted = command.wanted
+    where = f"{wanted.namespace}/{wanted.name}" if wanted.namespace else wanted.name
+    code = f" ({command.code})" if command.code else ""
+    return f"{command.id or 'no id'} {wanted.action} {where} {command.state}{code}"
