@@ -46,6 +46,11 @@ class ServiceProcess:
     def pid(self) -> int:
         return self._running.pid
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+        return self._running.returncode
+
     def send(self, number: signal.Signals) -> None:
         """Does nothing when it has ended."""
         if self._running.returncode is None:

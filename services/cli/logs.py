@@ -36,7 +36,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 @click.option("--all-containers", is_flag=True, help="All containers of the pods.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container's run before this one.")
-@click.option("--tail", type=int, default=-1, help="Lines from the end of each container; -1 for all.")
+@click.option("--tail", type=int, help="Lines from the end of each container.  [default: all; with -l 10]")
 @click.option("--since", help="Only what is not older than so long: 5s, 2m, 3h.")
 @click.option("--since-time", help="Only what was written then or later: 2026-11-21T08:00:00Z.")
 @click.option("--limit-bytes", type=click.IntRange(min=1), help="Bytes at most, of each container.")
@@ -50,7 +50,7 @@ def logs(
     all_containers: bool,
     follow: bool,
     previous: bool,
-    tail: int,
+    tail: int | None,
     since: str | None,
     since_time: str | None,
     limit_bytes: int | None,
@@ -76,8 +76,8 @@ def logs(
         )
     if where.namespace is None:
         raise UserError("logs are of one namespace", "give -n instead of -A", 2)
-    if where.selector and tail == -1 and not (since or since_time):
-        tail = 10  # as kubectl: of many pods nobody wants all
+    if tail is None:
+        tail = 10 if where.selector else -1  # as kubectl has it
     asked: dict[str, Any] = {
         "container": list(containers) or None,
         "allContainers": all_containers or None,

@@ -1,17 +1,19 @@
 """A token in a file that only its owner can read: made where there is none that the database knows."""
 
 import os
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 from services.cli.context import read_token
 from services.persistence.database.engine import Database
-from services.persistence.tokens import ExpiredToken, Tokens, UnknownToken, check_name, create
+from services.persistence.tokens import ExpiredToken, Token, Tokens, UnknownToken, check_name, create
 from services.runtime.errors import UserError
 
 
-async def ensure(database: Database, path: Path, name: str, expires_at: datetime | None = None) -> bool:
-    """Whether one was made: none was there, or one that was revoked, has expired or is of another database.
+async def ensure(
+    database: Database, path: Path, name: str, lifetime: timedelta | None = None
+) -> Token | None:
+    """The one that was made: none was there, or one that was revoked, has expired or is of another database.
 
     Raises BadName, DatabaseUnavailable, and UserError when the file cannot be used.
     """
@@ -22,14 +24,15 @@ async def ensure(database: Database, path: Path, name: str, expires_at: datetime
         except (UnknownToken, ExpiredToken):
             pass
         else:
-            return False
+            return None
     temporary = _prepared(path)  # a token is made when there is a place for it
     try:
-        temporary.write_text(await create(database, name, expires_at) + "\n", encoding="ascii")
+        secret, made = await create(database, name, lifetime)
+        temporary.write_text(secret + "\n", encoding="ascii")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return True
+    return made
 
 
 def _kept(path: Path) -> str | None:

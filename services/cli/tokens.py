@@ -10,9 +10,10 @@ import rich_click as click
 from services.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
 Result = TypeVar("Result")
+_LONGEST = 100 * 366 * 86_400.0
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -49,13 +50,16 @@ def create(name: str, expires: str | None, file: Path | None) -> None:
     from services.cli import token_files
     from services.persistence import tokens as stored
 
-    expires_at = _end(expires)
+    lifetime = _lifetime(expires)
     if file is None:
-        click.echo(_run(stored.create, name, expires_at))
-    elif not _run(token_files.ensure, file, name, expires_at):
+        secret, token = _run(stored.create, name, lifetime)
+        click.echo(secret)
+    elif (made := _run(token_files.ensure, file, name, lifetime)) is not None:
+        token = made
+    else:
         click.echo(f"{file} holds a valid token already; nothing was made", err=True)
         return
-    until = "until it is revoked" if expires_at is None else f"until {_time(expires_at)}"
+    until = "until it is revoked" if token.expires_at is None else f"until {_time(token.expires_at)}"
     click.echo(f"token {name!r}: keep it secret; it is valid {until}", err=True)
 
 
@@ -100,8 +104,8 @@ def _time(moment: "datetime | None") -> str:
     return "never" if moment is None else f"{moment:%Y-%m-%dT%H:%MZ}"
 
 
-def _end(expires: str | None) -> "datetime | None":
-    from datetime import UTC, datetime, timedelta
+def _lifetime(expires: str | None) -> "timedelta | None":
+    from datetime import timedelta
 
     from services.runtime.settings import parse_duration
 
@@ -111,7 +115,9 @@ def _end(expires: str | None) -> "datetime | None":
         seconds = parse_duration(expires)
         if seconds <= 0:
             raise ValueError("it has to be longer than nothing")
-        return datetime.now(UTC) + timedelta(seconds=seconds)
+        if seconds > _LONGEST:
+            raise ValueError("that is longer than 100 years; leave it out for a token that does not end")
+        return timedelta(seconds=seconds)
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(str(error), param_hint="--expires") from error
 

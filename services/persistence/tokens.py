@@ -9,13 +9,14 @@ import hashlib
 import re
 import secrets
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
 from schemas.ids import uuid7
 from services.persistence import tables
+from services.persistence.database import clock
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 
@@ -61,10 +62,6 @@ class Token:
         """As whom its holder acts."""
         return f"token/{self.name}"
 
-    @property
-    def has_expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
-
 
 def check_name(name: str) -> str:
     """Raises BadName."""
@@ -76,28 +73,31 @@ def check_name(name: str) -> str:
     return name
 
 
-async def create(db: Database, name: str, expires_at: datetime | None = None) -> str:
-    """Make a token and return it: nobody can read it again. One that is to replace another has its name.
+async def create(db: Database, name: str, lifetime: timedelta | None = None) -> tuple[str, Token]:
+    """Make a token: itself, which nobody can read again, and what is known of it from now on.
 
-    Raises BadName, DatabaseUnavailable.
+    One that is to replace another may have its name. Raises BadName, DatabaseUnavailable.
     """
-    token = PREFIX + secrets.token_urlsafe(32)
-    row = {
-        "id": uuid7(),
-        "name": check_name(name),
-        "hash": _hash(token),
-        "created_at": datetime.now(UTC),
-        "expires_at": expires_at,
-        "last_used_at": None,
-    }
+    secret = PREFIX + secrets.token_urlsafe(32)
+    check_name(name)
     async with db.write(durable=True) as session:
-        await (await session.connection()).execute(sa.insert(_TOKEN).values(**row))
-    return token
+        connection = await session.connection()
+        present = await clock.now(connection)
+        token = Token(
+            id=uuid7(),
+            name=name,
+            created_at=present,
+            expires_at=None if lifetime is None else present + lifetime,
+            last_used_at=None,
+        )
+        await connection.execute(sa.insert(_TOKEN).values(**asdict(token), hash=_hash(secret)))
+    return secret, token
 
 
 async def list_tokens(db: Database) -> list[Token]:
     """All of them, those that have expired too, the oldest first. Raises DatabaseUnavailable."""
-    return list((await _read(db)).values())
+    found, _ = await _read(db)
+    return list(found.values())
 
 
 async def revoke(db: Database, name_or_id: str) -> list[Token]:
@@ -121,6 +121,8 @@ class Tokens:
         """By hash."""
         self._looked_at = -float("inf")
         """When the look began that found them."""
+        self._present = datetime.min.replace(tzinfo=UTC)
+        """The database's clock then."""
         self._failed_at = -float("inf")
         self._failure: DatabaseUnavailable | None = None
         self._looking = asyncio.Lock()
@@ -145,14 +147,20 @@ class Tokens:
         found = self._known.get(hashed)
         if found is None:
             raise UnknownToken
-        if found.has_expired:
+        present = self._now()
+        if _has_expired(found, present):
             raise ExpiredToken
-        self._used[found.id] = datetime.now(UTC).replace(second=0, microsecond=0)
+        self._used[found.id] = present.replace(second=0, microsecond=0)
         return found
 
-    def stands(self, token: Token) -> bool:
-        """Whether it was neither revoked nor has expired, as of the last look."""
-        return not token.has_expired and any(token.id == known.id for known in self._known.values())
+    def valid(self) -> set[str]:
+        """The ids of those that were neither revoked nor have expired, as of the last look."""
+        present = self._now()
+        return {token.id for token in self._known.values() if not _has_expired(token, present)}
+
+    def _now(self) -> datetime:
+        """By the database's clock, and how much time has passed since it was read."""
+        return self._present + timedelta(seconds=max(0.0, time.monotonic() - self._looked_at))
 
     async def look(self, life: float = 0.0) -> None:
         """Read them again unless they were read in the last `life` seconds. Raises DatabaseUnavailable."""
@@ -167,7 +175,7 @@ class Tokens:
                 return
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    self._known = await _read(self._db)
+                    self._known, self._present = await _read(self._db)
             except (DatabaseUnavailable, TimeoutError) as error:
                 failure = error if isinstance(error, DatabaseUnavailable) else _no_answer(self._db)
                 self._failure, self._failed_at = failure, time.monotonic()
@@ -194,11 +202,16 @@ class Tokens:
 _COLUMNS = [column for column in _TOKEN.c if column.name != "hash"]
 
 
-async def _read(db: Database) -> dict[str, Token]:
+async def _read(db: Database) -> tuple[dict[str, Token], datetime]:
+    """All tokens by their hashes, and the database's clock."""
     async with db.read() as session:
         connection = await session.connection()
         rows = await connection.execute(sa.select(_TOKEN).order_by(_TOKEN.c.created_at, _TOKEN.c.id))
-        return {row.hash: _token(row) for row in rows}
+        return {row.hash: _token(row) for row in rows}, await clock.now(connection)
+
+
+def _has_expired(token: Token, present: datetime) -> bool:
+    return token.expires_at is not None and token.expires_at <= present
 
 
 def _token(row: "sa.Row[tuple[object, ...]]") -> Token:

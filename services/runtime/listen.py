@@ -1,5 +1,6 @@
 """Addresses that our servers listen on: loopback unless callers are asked who they are, and taken ports."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Collection
@@ -52,8 +53,8 @@ class Listen:
             try:
                 probe.bind((self.host, self.port))
                 probe.listen(1)
-            except OSError:
-                return False
+            except OSError as error:  # what else is wrong is told when it is bound
+                return error.errno != errno.EADDRINUSE
         return True
 
 

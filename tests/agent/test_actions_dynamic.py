@@ -331,10 +331,13 @@ async def test_apply(doing: Doing, cluster: Cluster, tmp_path: Path) -> None:
     for wrong in (
         {"apiVersion": "v1", "kind": "ConfigMap"},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "../x"}},
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}},  # in no namespace
         {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []},
     ):
         assert (await refusal(doing, "apply", manifest=wrong))[0] == ErrorCode.INVALID
+    placed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
+    outcome = await doing("apply", manifest=placed, namespace=cluster.namespace)
+    assert outcome.data["namespace"] == cluster.namespace
     unknown = {"apiVersion": "v1", "kind": "Nothing", "metadata": {"name": "x"}}
     assert (await refusal(doing, "apply", manifest=unknown))[0] == ErrorCode.NOT_FOUND
     async with FaultProxy(cluster.plane, tmp_path) as proxy, acting(proxy.kubeconfig) as through:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -568,3 +569,32 @@ async def test_counters(bench: Bench) -> None:
     assert counters["commands_refused"] == 1
     assert counters["commands_done"] == 1
     assert counters["commands_redelivered"] == 1
+
+
+# --- copies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_each_twenty_times(opened: Opened, seed: int) -> None:
+    """Two thousand deliveries in any order, with a restart in the middle: one effect, one end of each."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    several = [command(name=f"n{n % 20}", start_by=later, finish_by=later) for n in range(100)]
+    dice = random.Random(seed)
+    deliveries = several * 20
+    dice.shuffle(deliveries)
+    states: dict[str, set[CommandState]] = {about.id: set() for about in several}
+    journal, effects = "", {}
+    for half in (deliveries[:1000], deliveries[1000:]):
+        async with opened() as bench:
+            journal = journal or bench.journal.id
+            for start in range(0, len(half), 50):
+                bench.gateway.hand_out(*(order(about, journal) for about in half[start : start + 50]))
+            await until(bench.gateway.orders.empty, 30)
+            if effects:
+                await until(lambda: not bench.journal.open, 30)
+                await until(lambda: all(map(bench.gateway.ends, states)), 30)
+            for id_ in states:
+                states[id_] |= bench.gateway.states(id_)
+            effects = bench.actions.world.effects()
+    assert effects == {about.id: 1 for about in several}
+    assert all(said == {CommandState.SUCCEEDED} for said in states.values())

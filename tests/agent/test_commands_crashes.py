@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
 import shutil
 import signal
 import sys
@@ -28,13 +27,12 @@ def write_orders(folder: Path, commands: list[Command]) -> None:
     (folder / "orders").write_text("".join(f"{about.model_dump_json()}\n" for about in commands))
 
 
-async def start(folder: Path, *prefix: str, **variables: str) -> int:
+async def start(folder: Path, *prefix: str) -> int:
     """Run the agent there until it ends; its exit code, negative: the signal."""
     with (folder / "log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *prefix,
             *(sys.executable, "-m", "tests.agent.commands.child", str(folder)),
-            env=os.environ | variables,
             cwd=Path(__file__).parents[2],
             stderr=log,
             stdin=asyncio.subprocess.DEVNULL,
@@ -80,17 +78,51 @@ def mixed() -> list[Command]:
     return [*same, command("explode"), command("set"), command("read"), command(params={"lost": "after"})]
 
 
+class Nursery:
+    """Agents that are forked off one process."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+
+    async def __aenter__(self) -> "Nursery":
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.agent.commands.child", "-"),
+                cwd=Path(__file__).parents[2],
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        await self._process.wait()
+
+    async def start(self, folder: Path, **variables: str) -> int:
+        """Run one until it ends; its exit code, negative: the signal."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{json.dumps([str(folder), variables])}\n".encode())
+        async with asyncio.timeout(30):
+            code = int(await self._process.stdout.readline())
+        if code not in (0, -signal.SIGKILL):
+            pytest.fail(f"exit code {code}: {self._log.read_text()[-3000:]}")
+        return code
+
+
 @pytest.mark.parametrize("point", POINTS)
 async def test_killed_at_every_step(tmp_path: Path, point: Point) -> None:
     """Killed there again and again, at the first time and later ones; nothing is ever unknown."""
     commands = mixed()
     write_orders(tmp_path, commands)
     killed = 0
-    for nth in (*range(1, TIMES + 1), 0):
-        plan = {VARIABLE: f"{point.value}:{nth}:kill"} if nth else {}
-        killed += await start(tmp_path, **plan) != 0
+    async with Nursery(tmp_path / "log") as nursery:
+        for nth in range(1, TIMES + 1):
+            killed += await nursery.start(tmp_path, **{VARIABLE: f"{point.value}:{nth}:kill"}) != 0
+        assert await nursery.start(tmp_path) == 0
     assert killed >= 1
-    assert await start(tmp_path) == 0
     states = check(tmp_path, commands)
     assert {state for said in states.values() for state in said} == {
         CommandState.SUCCEEDED,

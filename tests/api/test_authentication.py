@@ -139,7 +139,7 @@ async def test_the_right_token_is_accepted(anyone: httpx.AsyncClient, scheme: st
 async def test_a_new_token_is_good_at_once(fleet: Fleet, anyone: httpx.AsyncClient) -> None:
     """Also for a process that has looked a moment ago, and with an end that is still to come."""
     assert_refused(await anyone.get("/api/v1/clusters", headers=bearer("wrong")))
-    token = await tokens.create(fleet.database, "new", datetime.now(UTC) + timedelta(seconds=1.5))
+    token, _ = await tokens.create(fleet.database, "new", timedelta(seconds=1.5))
     await asyncio.sleep(tokens._UNKNOWN_LIFE)
     assert (await anyone.get("/api/v1/clusters", headers=bearer(token))).status_code == 200
     await asyncio.sleep(1.6)
@@ -164,9 +164,9 @@ def test_the_document_says_so() -> None:
 
 async def test_tokens_are_stored_as_hashes_only(fleet: Fleet) -> None:
     """SHA-256 of 256 random bits; nothing in the row gives the token back."""
-    token = await tokens.create(fleet.database, "alice")
+    token, _ = await tokens.create(fleet.database, "alice")
     assert len(token.removeprefix(tokens.PREFIX)) == 43  # 32 bytes in Base64
-    assert len({await tokens.create(fleet.database, "alice") for _ in range(20)}) == 20
+    assert len({(await tokens.create(fleet.database, "alice"))[0] for _ in range(20)}) == 20
     async with fleet.database.read() as session:
         rows = (await (await session.connection()).execute(sa.select(tables.table_of(tables.Token)))).all()
     assert hashlib.sha256(token.encode()).hexdigest() in {row.hash for row in rows}
@@ -193,7 +193,7 @@ async def test_guessing_costs_the_database_nothing(fleet: Fleet, monkeypatch: py
     looks = 0
     real = tokens._read
 
-    async def counted(db: Database) -> dict[str, tokens.Token]:
+    async def counted(db: Database) -> tuple[dict[str, tokens.Token], datetime]:
         nonlocal looks
         looks += 1
         return await real(db)
@@ -213,7 +213,7 @@ async def test_a_token_is_nowhere_in_what_is_told(
 ) -> None:
     """Valid or not, well or badly written, answered or failed: not in logs, metrics, answers."""
     canary = "atlhyper_canary" + secrets.token_hex(16)
-    valid = await tokens.create(fleet.database, "canary")
+    valid, _ = await tokens.create(fleet.database, "canary")
     answers: list[httpx.Response] = []
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     with caplog.at_level(logging.DEBUG):
@@ -275,7 +275,7 @@ async def serving(database: Database) -> AsyncIterator[str]:
 async def test_a_revoked_token_is_refused_within_five_seconds(either_url: str) -> None:
     """Whoever had it before, and asks again and again; another token is not touched."""
     async with Database(either_url) as database, serving(database) as url:
-        token = await tokens.create(database, "leaver")
+        token, _ = await tokens.create(database, "leaver")
         async with httpx.AsyncClient(base_url=url, headers=bearer(token)) as client:
             assert (await client.get("/api/v1/clusters")).status_code == 200
             async with Database(either_url) as elsewhere:  # as the command line does
@@ -294,8 +294,8 @@ async def test_what_is_under_way_ends_with_its_token(
 ) -> None:
     """A reader of `/watch` that only listens is cut off too, in the middle of its answer; others stay."""
     caplog.set_level(logging.WARNING)
-    expires = datetime.now(UTC) + timedelta(seconds=2) if end == "expired" else None
-    token = await tokens.create(fleet.database, "reader", expires)
+    lifetime = timedelta(seconds=2) if end == "expired" else None
+    token, _ = await tokens.create(fleet.database, "reader", lifetime)
     async with serving(fleet.database) as url, follow(url) as other:
         async with _follow_as(token, url, monkeypatch) as reader:
             await reader.synced()
@@ -328,7 +328,7 @@ async def test_a_request_that_waits_is_answered_401(fleet: Fleet, monkeypatch: p
         begun.set()
         await asyncio.sleep(60)
 
-    token = await tokens.create(fleet.database, "waiter")
+    token, _ = await tokens.create(fleet.database, "waiter")
     authenticator = Authenticator(fleet.database)
     layer = authentication.Authentication(app, authenticator)
     watching = asyncio.create_task(authenticator.run())

@@ -19,6 +19,8 @@ from tests.api.fixtures import NOW, Fleet
 from tests.api.test_commands import stored
 from tests.api.test_problems import assert_problem
 
+READ = {"object": None, "read_at": "2026-11-21T08:00:00Z"}
+"""What `dynamic` gives back of an object."""
 LIVE = "/api/v1/clusters/prod-eu/pods/shop/web-0/live"
 POD = {
     "apiVersion": "v1",
@@ -59,7 +61,7 @@ async def answering(fleet: Fleet, **how: Any) -> AsyncIterator[Callable[[], Comm
 
 async def test_the_object_and_when_it_was_read(agent: Fleet, api: httpx.AsyncClient) -> None:
     """JSON as the agent gave it, which was asked for that object, for the one who asks, within the time."""
-    async with answering(agent, data=POD) as command:
+    async with answering(agent, data=READ | {"object": POD}) as command:
         answer = await api.get(f"{LIVE}?wait=10s")
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
@@ -68,7 +70,7 @@ async def test_the_object_and_when_it_was_read(agent: Fleet, api: httpx.AsyncCli
     assert body["command_id"] == command().id
     assert 0 <= body["age"] < 10
     told = (await api.get(f"{COMMANDS}/{command().id}")).json()
-    assert told["executed_at"] == body["read_at"]
+    assert body["read_at"] == "2026-11-21T08:00:00Z"
     assert (told["action"], told["actor"], told["object"]["resource"]) == ("dynamic", "token/tests", "")
     assert command().params == {
         "verb": "get",
@@ -89,7 +91,7 @@ async def test_yaml_is_the_object_alone(
     agent: Fleet, api: httpx.AsyncClient, query: str, accept: str
 ) -> None:
     """It means what the JSON means, in the order of its fields, with a comment that says where it is from."""
-    async with answering(agent, data=POD) as command:
+    async with answering(agent, data=READ | {"object": POD}) as command:
         answer = await api.get(f"{LIVE}{query}", headers={"accept": accept})
     assert answer.headers["content-type"].startswith("application/yaml")
     assert yaml.safe_load(answer.text) == POD
@@ -97,7 +99,7 @@ async def test_yaml_is_the_object_alone(
     assert first.startswith("# kubernetes/prod-eu, 20")
     assert first.endswith(command().id)
     assert second == "apiVersion: v1"
-    async with answering(agent, data=POD):
+    async with answering(agent, data=READ | {"object": POD}):
         both = await api.get(LIVE, headers={"accept": "application/json, application/yaml"})
     assert both.headers["content-type"] == "application/json"
     assert_problem(await api.get(LIVE, headers={"accept": "text/html"}), 406, "not-acceptable")

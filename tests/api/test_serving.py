@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -13,13 +14,15 @@ from services.api.app import create_app, run
 from services.api.http.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
+from services.persistence import tokens
+from services.persistence.database.engine import Database
 from services.runtime.errors import UserError
 from services.runtime.health import Health
 from services.runtime.settings import SettingsError, load
 from tests.api.fixtures import Fleet
 from tests.api.processes import environment, process
 from tests.bus.fixtures import RunningBroker
-from tests.tokens import AUTHORIZED
+from tests.tokens import AUTHORIZED, NAME
 
 
 async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
@@ -97,13 +100,37 @@ async def test_a_request_that_never_ends_does_not_hold_it_up() -> None:
                 await asked
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.0.2.1:8080", "example.com:80"])
-async def test_an_address_beyond_this_machine_is_refused(database_url: str, address: str) -> None:
-    """It asks for no credentials yet, so nobody else may reach it."""
-    with pytest.raises(UserError, match="no credentials are asked there yet") as caught:
-        await run(ApiSettings(listen=address, database_url=database_url))
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080", "example.com:80"])
+async def test_without_a_token_nobody_else_may_reach_it(
+    database_url: str, address: str, broker: RunningBroker
+) -> None:
+    """None, or one that has expired: it does not even begin to listen, and says which command makes one."""
+    async with Database(database_url) as database:
+        await tokens.revoke(database, NAME)
+        await tokens.create(database, "old", timedelta(seconds=-1))
+    settings = ApiSettings(listen=address, home=broker.home, nats_url=broker.url, database_url=database_url)
+    with pytest.raises(UserError, match="there is no token yet") as caught:
+        await run(settings)
     assert "API_LISTEN" in str(caught.value)
-    assert caught.value.next_step
+    assert "atlhyper tokens create" in caught.value.next_step
+
+
+async def test_with_a_token_others_may_reach_it(broker: RunningBroker, database_url: str) -> None:
+    """It warns that it speaks in the clear, answers under any name, and asks for the token."""
+    async with process(**environment(broker, database_url, API_LISTEN="0.0.0.0:0")) as (_, lines):
+        assert any("in the clear" in str(line["event"]) for line in lines)
+        port = str(lines[-1]["address"]).rpartition(":")[2]
+        url, elsewhere = f"http://127.0.0.1:{port}/api/v1/clusters", {"Host": "atlhyper.example"}
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url, headers=elsewhere)).status_code == 401
+            assert (await client.get(url, headers=elsewhere | AUTHORIZED)).status_code == 200
+
+
+async def test_an_address_that_is_not_ours_is_called_so(database_url: str) -> None:
+    """Not in use: no interface of this machine has it."""
+    with pytest.raises(UserError, match=r"cannot listen on 192\.0\.2\.1:8080") as caught:
+        await run(ApiSettings(listen="192.0.2.1:8080", database_url=database_url))
+    assert "in use" not in str(caught.value)
 
 
 async def test_a_set_address_in_use_is_an_error(database_url: str) -> None:

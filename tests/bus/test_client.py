@@ -40,6 +40,34 @@ async def test_publish_returns_the_sequence_and_a_repeated_id_is_stored_once(bus
     assert await agent.publish(subjects.snapshot(A), envelope, message_id=f"{envelope.id}.2") > first
 
 
+async def test_a_message_is_forgotten_after_its_time(own_broker: RunningBroker, bus: Connect) -> None:
+    """To the second, whether or not anybody has read it: a command that nobody fetched cannot come late."""
+    master, operator = await bus("master"), await bus("operator")
+    envelope = Envelope(type="x", source="/x", data=b"{}")
+    await master.publish(subjects.command(A, "scale"), envelope, ttl=1)
+    await master.publish(subjects.command(A, "scale"), Envelope(type="x", source="/x", data=b"{}"), ttl=60)
+    assert await count(operator, topology.COMMANDS.name) == 2
+    started = time.monotonic()
+
+    async def gone() -> bool:
+        return await count(operator, topology.COMMANDS.name) == 1
+
+    await until(gone)
+    assert time.monotonic() - started < 2
+
+
+async def test_each_run_of_the_broker_has_an_id(own_broker: RunningBroker, bus: Connect) -> None:
+    """The same for all that are connected to it, another one after a new start, none without a connection."""
+    first, second = await bus("master"), await bus("api")
+    run = first.broker
+    assert run
+    assert second.broker == run
+    kill(own_broker)
+    await until(lambda: first.broker == "")
+    await own_broker.broker.start()
+    await until(lambda: first.broker not in ("", run))
+
+
 async def test_a_refused_publish_is_told_as_such_at_once(bus: Connect) -> None:
     """A refused permission is PermissionDenied with user and subject, within a second; not a time-out."""
     agent = await bus(A.durable)

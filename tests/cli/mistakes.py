@@ -290,10 +290,11 @@ ROWS = [
     Row(
         "API for everybody",
         "api",
-        "API_LISTEN: 0.0.0.0:8080 can be reached from other machines",
-        "127.0.0.1:8080",
+        "API_LISTEN: 0.0.0.0:8080 can be reached from other machines, and there is no token yet",
+        "atlhyper tokens create",
         code=EXIT_CONFIG,
         env={"API_LISTEN": "0.0.0.0:8080"},
+        prepare=tables,
     ),
     Row(
         "metrics port in use",

@@ -33,6 +33,7 @@ from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope
 from schemas.ids import AgentKind, kubernetes
 from schemas.kubernetes.base import ObjectMeta
 from schemas.kubernetes.event import EventSource, KubernetesEvent, ObjectReference
+from schemas.logs import LogError, LogPiece, LogPosition, LogsPublished, LogsRequested, LogsTaken
 from schemas.presence import Collection, CollectionState, Health, Heartbeat, ServiceHeartbeat
 from schemas.snapshot import ClusterSummary, Workloads
 
@@ -40,6 +41,7 @@ TIME = datetime(2026, 11, 21, 8, 30, tzinfo=UTC)
 EPOCH = "019a9d2e-7a00-7000-8000-000000000001"
 CLUSTER = kubernetes("local")
 AGENT = subjects.agent_source(CLUSTER)
+API = subjects.service_source("api", "a-1")
 MASTER = subjects.service_source("master", "m-1")
 
 
@@ -97,6 +99,16 @@ COMMAND = Command(
     start_by=TIME + timedelta(minutes=5),
     finish_by=TIME + timedelta(minutes=10),
     actor="token/cli",
+)
+
+SESSION = "0f3b9a1c5d7e2468ace013579bdf0246"
+POSITION = LogPosition(
+    pod="web-0",
+    container="app",
+    since="2026-11-21T08:29:59",
+    lines=17,
+    last="2026-11-21T08:30:00.123456789",
+    total=512,
 )
 
 MESSAGES: dict[str, tuple[str, Envelope]] = {
@@ -281,6 +293,45 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
         (
             subjects.COMMANDS_CHANGED,
             message(registry.COMMANDS_CHANGED, CommandsChanged(command_ids=[COMMAND_ID]), MASTER),
+        ),
+        (
+            subjects.control(CLUSTER, "logs"),
+            message(
+                registry.LOGS_REQUESTED,
+                LogsRequested(
+                    session=SESSION,
+                    run=2,
+                    namespace="shop",
+                    resource="deployments",
+                    name="web",
+                    containers=["app"],
+                    follow=True,
+                    timestamps=True,
+                    prefix=True,
+                    positions=[POSITION],
+                ),
+                API,
+            ),
+        ),
+        (
+            subjects.call(CLUSTER, "logs", SESSION),
+            message(
+                registry.LOGS_PUBLISHED,
+                LogsPublished(
+                    session=SESSION,
+                    run=2,
+                    sequence=3,
+                    opened=True,
+                    pieces=[LogPiece(data=b"[pod/web-0/app] listening\n", position=POSITION)],
+                    ended=True,
+                    error=LogError(code="failed", message="500 kubelet is not there"),
+                ),
+                AGENT,
+            ),
+        ),
+        (
+            subjects.call(CLUSTER, "logs", SESSION),
+            message(registry.LOGS_TAKEN, LogsTaken(sequence=4, credit=262_144), API),
         ),
     )
 }

@@ -44,7 +44,8 @@ def test_golden_messages_are_read_back(name: str) -> None:
     assert event_type.decode(payload) == event_type.decode(MESSAGES[name][1].data)
     jsonschema.validate(golden["body"], event_type.json_schema())
     expected = subjects.parse(golden["subject"])
-    if isinstance(expected, subjects.Up):
+    # What answers a call goes to its reply subject; it has none of its own.
+    if isinstance(expected, subjects.Up) and event_type.name != registry.LOGS_TAKEN.name:
         assert envelope.source == expected.source
 
 

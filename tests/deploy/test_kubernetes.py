@@ -13,6 +13,7 @@ import yaml
 
 from schemas.kubernetes import KINDS
 from services.agent.kubernetes.repository.access import IDENTITY, needed
+from services.agent.kubernetes.repository.logs import LOGS
 from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk import client
 from services.agent.kubernetes.sdk.interfaces import Access
@@ -60,7 +61,7 @@ def kubeconfig(plane: ControlPlane, namespace: str, account: str, path: Path) ->
 def of_kinds(*left_out: str) -> set[Right]:
     """What the agent's code asks for."""
     kinds = [kind for kind in KINDS.values() if kind.resource not in left_out]
-    wanted = [IDENTITY, *(access for kind in kinds for access in needed(kind, []))]
+    wanted = [IDENTITY, LOGS, *(access for kind in kinds for access in needed(kind, []))]
     return {(access.verb, access.group, access.plural, access.name) for access in wanted}
 
 

@@ -1,4 +1,4 @@
-"""deploy/kubernetes/overlays/acting on a real API server: its rights are enough for every action, and used."""
+"""deploy/kubernetes/overlays/acting on a real API server: its rights are enough for each action, and used."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -12,7 +12,7 @@ from pathlib import Path
 from services.runtime import logs
 from tests.faults.catalogue import EVERY, FAULTS, IN_TURN
 from tests.faults.commands import scenario as of_commands
-from tests.faults.commands.steps import EACH
+from tests.faults.commands.steps import ALL, Step
 from tests.faults.fault import Needs
 from tests.faults.report import Result, summary
 from tests.faults.scenario import Plan, run
@@ -25,7 +25,7 @@ LIST = (*IN_TURN, "database-locked", "database-killed")
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20, help="number of runs (20)")
+    parser.add_argument("--seeds", type=int, default=20, help="number of runs (20); 0 for commands only")
     parser.add_argument("--seed", type=int, action="append", help="run this seed instead; may be repeated")
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each outage (120)")
     parser.add_argument("--rate", type=float, default=100.0, help="changes per second attempted (100)")
@@ -77,9 +77,11 @@ def _run(seed: int, plan: Plan, on_postgres: bool, keep: Path | None) -> Result:
 
 
 def _run_commands(seed: int, kills: int, keep: Path | None) -> of_commands.Result:
-    """Each step of a command in turn, in an order by the seed, until there were so many kills."""
-    steps = [step for _ in range(kills // len(EACH) + 1) for step in EACH][:kills]
-    random.Random(seed).shuffle(steps)
+    """Everybody at each step of a command, in an order by the seed, until there were so many kills."""
+    dice = random.Random(seed)
+    steps: list[Step] = []
+    while len(steps) < kills:
+        steps += dice.sample(ALL, min(len(ALL), kills - len(steps)))
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         where = (keep or Path(folder)) / f"{seed}-commands"
         return asyncio.run(
@@ -93,7 +95,9 @@ def main() -> int:
     plans = _plans(arguments)
     logs.configure("error", json=True)
     results: list[Result] = []
-    seeds = arguments.seed or [secrets.randbelow(10**6) for _ in range(arguments.seeds)]
+    seeds = [secrets.randbelow(10**6) for _ in range(arguments.seeds)]
+    if arguments.seed and seeds:
+        seeds = arguments.seed
     runs = [(seed, *plan) for seed in seeds for plan in plans]
     for number, (seed, plan, on_postgres) in enumerate(runs, 1):
         print(f"run {number} of {len(runs)}, on {'PostgreSQL' if on_postgres else 'SQLite'}", flush=True)

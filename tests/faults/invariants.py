@@ -25,7 +25,14 @@ from tests.faults.system import CLUSTER, System
 
 Key = tuple[str, str]
 """Namespace and name."""
-WAITING = ("atlhyper_consumer_lag", "atlhyper_master_resyncs_wanted", "atlhyper_agent_events_unconfirmed")
+WAITING = (
+    "atlhyper_consumer_lag",
+    "atlhyper_master_resyncs_wanted",
+    "atlhyper_master_commands_open",
+    "atlhyper_master_outbox_due",
+    "atlhyper_agent_events_unconfirmed",
+    "atlhyper_agent_results_unconfirmed",
+)
 """Metrics that are 0 when nothing waits."""
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from schemas.commands import CommandState
 from services.persistence import tables
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database
+from services.persistence.leases import MEMBER
 from services.runtime import failpoints
 from services.runtime.failpoints import Point
 from services.runtime.tasks import cancelled
@@ -126,7 +127,6 @@ async def test_another_master_goes_on_when_the_holder_is_killed(
         commands = Commands(db)
         await beat(db, A, taker.journal_id)
         masters = {name: await start(name, url) for name in ("one", "two")}
-        await until(lambda: _holder(db), 40)
         ids: list[str] = []
 
         async def load() -> None:
@@ -136,8 +136,9 @@ async def test_another_master_goes_on_when_the_holder_is_killed(
 
         loading = asyncio.create_task(load())
         for _ in range(2):
+            await until(lambda: _all_hold(db, masters), 40)
             await until(lambda: len(taker.confirmed) > len(ids) // 2 > 5, 40)
-            holder = await _holder(db)
+            holder = (await _holders(db))["commands"]
             await masters[holder].stop(signal.SIGKILL)
             killed = time.monotonic()
             late = await commands.accept(command_for(A))
@@ -153,9 +154,15 @@ async def _has_succeeded(commands: Commands, command_id: str) -> bool:
     return await commands.state(command_id) is CommandState.SUCCEEDED
 
 
-async def _holder(db: Database) -> str:
-    """Name of the master that has the lease; empty while nobody has."""
+async def _holders(db: Database) -> dict[str, str]:
+    """Names of the masters that hold leases, by lease."""
     async with db.read() as session:
-        connection = await session.connection()
-        holder = await connection.scalar(sa.select(_LEASE.c.holder).where(_LEASE.c.name == "commands"))
-        return str(holder or "").partition("/")[0]
+        held = sa.select(_LEASE.c.name, _LEASE.c.holder).where(_LEASE.c.expires_at > sa.func.now())
+        found = await (await session.connection()).execute(held)
+        return {row.name: row.holder.partition("/")[0] for row in found if not row.name.startswith(MEMBER)}
+
+
+async def _all_hold(db: Database, masters: Iterable[str]) -> bool:
+    """Whether each of them has something: it would take over the rest."""
+    holders = await _holders(db)
+    return "commands" in holders and set(holders.values()) >= set(masters)

@@ -64,6 +64,9 @@ class Journal:
         self._horizon = 0.0
         self._held: dict[str, _Held] = {}
         self._open: dict[str, Entry] = {}
+        self._unconfirmed: dict[str, None] = {}
+        self._data = 0
+        """Bytes of all results' data."""
         self._unsaved: dict[str, tuple[Entry, bytes]] = {}
         """Results that the disk has not taken."""
         self._unsaved_confirmations: set[str] = set()
@@ -81,13 +84,18 @@ class Journal:
 
     @property
     def unconfirmed(self) -> list[str]:
-        """Ids of those that have ended and are not confirmed, in the order in which they came."""
-        return [id_ for id_, held in self._held.items() if held.done and not held.confirmed]
+        """Ids of those that have ended and are not confirmed."""
+        return list(self._unconfirmed)
+
+    @property
+    def unconfirmed_count(self) -> int:
+        """How many those are."""
+        return len(self._unconfirmed)
 
     @property
     def full(self) -> bool:
         """Whether it may not take more."""
-        return len(self._held) >= MAX_ENTRIES or sum(held.size for held in self._held.values()) >= MAX_DATA
+        return len(self._held) >= MAX_ENTRIES or self._data >= MAX_DATA
 
     def knows(self, command_id: str) -> bool:
         """Whether it is here."""
@@ -95,8 +103,7 @@ class Journal:
 
     def awaits_confirmation(self, command_id: str) -> bool:
         """Whether it has ended and nobody has confirmed it."""
-        held = self._held.get(command_id)
-        return held is not None and held.done and not held.confirmed
+        return command_id in self._unconfirmed
 
     def may_have_forgotten(self, start_by: datetime) -> bool:
         """Whether a command that is not here, and was to begin by then, may have been."""
@@ -225,6 +232,9 @@ class Journal:
             self._unsaved_confirmations.clear()
             self._held = {row.entry.id: _held(row.number, row.entry) for row in loaded.rows}
             self._open = {row.entry.id: row.entry for row in loaded.rows if not row.entry.done}
+            waiting = [row.entry.id for row in loaded.rows if row.entry.done and not row.entry.confirmed]
+            self._unconfirmed = dict.fromkeys(waiting)
+            self._data = sum(held.size for held in self._held.values())
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         async with self._lock:
@@ -241,7 +251,9 @@ class Journal:
             self._number += len(entries)
             for number, entry, _ in numbered:
                 self._held[entry.id] = _held(number, entry)
-                if not entry.done:
+                if entry.done:
+                    self._unconfirmed[entry.id] = None
+                else:
                     self._open[entry.id] = entry
 
     async def _started(self, command_id: str, seen: bytes, at: datetime, lasting: bool) -> Entry:
@@ -268,6 +280,8 @@ class Journal:
             entry = rows.with_result(self._open[command_id], completed, data)
             held = self._held[command_id]
             held.done, held.size = True, len(data)
+            self._data += len(data)
+            self._unconfirmed[command_id] = None
             try:
                 self._check()
                 await self._file.run(lambda db: rows.write(db, held.number, entry, data), lasting=lasting)
@@ -284,9 +298,11 @@ class Journal:
                 return []
             for id_, held in news.items():
                 held.confirmed = True
+                self._unconfirmed.pop(id_, None)
                 if unsaved := self._unsaved.get(id_):
                     self._unsaved[id_] = replace(unsaved[0], confirmed=True), unsaved[1]
                 elif held.size > rows.KEPT_DATA:
+                    self._data -= held.size
                     held.size = 0
             numbers = [held.number for id_, held in news.items() if id_ not in self._unsaved]
             try:
@@ -317,6 +333,8 @@ class Journal:
             self._horizon = horizon
             for id_, held in old.items():
                 del self._held[id_]
+                self._data -= held.size
+                self._unconfirmed.pop(id_, None)
                 if not held.confirmed:
                     metrics.RESULTS_GIVEN_UP.inc()
                     _log.error("a result was given up, nobody confirmed it", command=id_)

@@ -1,10 +1,11 @@
 """An object as its API server has it now: one `dynamic` command, asked for and waited for."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 import msgspec
+from msgspec import Raw, Struct
 
 from schemas.actions import ACTIONS
 from schemas.commands import CommandObject, CommandState, ErrorCode
@@ -27,6 +28,14 @@ FINISH = timedelta(seconds=30)
 _WITH_VERSION = re.compile(r"(?P<plural>[a-z0-9-]+)\.(?P<version>v[0-9][a-z0-9]*)(\.(?P<group>[a-z0-9.-]+))?")
 _REFUSALS = {ErrorCode.FORBIDDEN, ErrorCode.NOT_ALLOWED}
 _NO_ANSWER = {ErrorCode.LATE, ErrorCode.TIMEOUT, ErrorCode.INTERRUPTED, ErrorCode.JOURNAL_LOST}
+
+
+class Read(Struct, frozen=True):
+    """What it gives back of one object."""
+
+    object: Raw
+    read_at: datetime
+    """By the agent's clock."""
 
 
 async def wish(session: Session, target: Target, resource: str, namespace: str, name: str) -> Intent:
@@ -70,17 +79,6 @@ async def _served_as(session: Session, target: Target, resource: str) -> tuple[s
     )
 
 
-class _Read(msgspec.Struct):
-    """What `dynamic` gives back for a `get`."""
-
-    object: msgspec.Raw
-
-
-def read(data: bytes) -> msgspec.Raw:
-    """The object as it was read, JSON."""
-    return msgspec.json.decode(data, type=_Read).object
-
-
 async def ask(database: Database, wish: Intent, status: AgentStatus, actor: str, seconds: float) -> str:
     """The id of the command, which is accepted. Raises ProblemError."""
     if status.state is AgentState.LOST:
@@ -97,8 +95,14 @@ async def ask(database: Database, wish: Intent, status: AgentStatus, actor: str,
     return command.id
 
 
-def refuse(command: StoredCommand, seconds: float) -> NoReturn:
-    """Raises the ProblemError that says why there is no object."""
+def object_read(command: StoredCommand, seconds: float) -> Read:
+    """What a command has read. Raises the ProblemError that says why there is no object."""
+    if command.row.state != CommandState.SUCCEEDED or command.result is None:
+        _refuse(command, seconds)
+    return msgspec.json.decode(command.result.data, type=Read)
+
+
+def _refuse(command: StoredCommand, seconds: float) -> NoReturn:
     error = command.result.error if command.result else None
     state, code = CommandState(command.row.state), error.code if error else ""
     see = f"see what becomes of it: /api/v1/commands/{command.row.id}"

@@ -12,7 +12,6 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
-from schemas.commands import CommandState
 from schemas.ids import AgentKind
 from services.api import examples, parameters
 from services.api.commands import live
@@ -108,18 +107,15 @@ class LiveController(Controller):
             command = await queries.get_command(session, command_id)
             now = await database_clock.now(await session.connection())
         assert command is not None
-        if command.row.state != CommandState.SUCCEEDED or command.result is None:
-            live.refuse(command, seconds)
-        found = live.read(command.result.data)
+        found = live.object_read(command, seconds)
         headers = {"cache-control": "no-store"}
-        read_at = command.row.executed_at or command.row.finished_at
         if format is Format.YAML or (format is None and _asks_for_yaml(request)):
-            origin = f"# {target}, {read_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, command {command_id}\n"
-            text = await asyncio.to_thread(_yaml, found)
+            origin = f"# {target}, {found.read_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, command {command_id}\n"
+            text = await asyncio.to_thread(_yaml, found.object)
             return Response(cast(LiveObject, (origin + text).encode()), media_type=YAML, headers=headers)
         shown = LiveObject(
-            object=cast(Any, found),
-            read_at=read_at,
+            object=cast(Any, found.object),
+            read_at=found.read_at,
             age=max(0.0, round((now - command.row.finished_at).total_seconds(), 3)),
             command_id=command_id,
         )

@@ -20,7 +20,7 @@ from services.api.http.problems import ProblemError
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.database.migrate import check_revision
-from services.persistence.tokens import ExpiredToken, Token, Tokens, UnknownToken, list_tokens
+from services.persistence.tokens import ExpiredToken, Token, Tokens, UnknownToken
 from services.runtime import logs
 from services.runtime.errors import UserError
 from services.runtime.settings import StoreSettings
@@ -95,8 +95,9 @@ class Authenticator:
             await self._last_uses()
 
     def _end_revoked(self) -> None:
+        valid = self._tokens.valid()
         for limit, token in self._under_way.items():
-            if not limit.expired() and not self._tokens.stands(token):
+            if not limit.expired() and token.id not in valid:
                 limit.reschedule(asyncio.get_running_loop().time())
 
     async def _last_uses(self) -> None:
@@ -198,7 +199,9 @@ async def require_token(settings: StoreSettings, address: str) -> None:
     """Raises UserError when there is no token to come with to an address that other machines can reach."""
     async with Database(settings.database_url, "api") as database:
         await check_revision(database)
-        if all(token.has_expired for token in await list_tokens(database)):
+        tokens = Tokens(database)
+        await tokens.look()
+        if not tokens.valid():
             raise UserError(
                 f"API_LISTEN: {address} can be reached from other machines, and there is no token yet",
                 "make one first, `atlhyper tokens create --name NAME`, or listen on 127.0.0.1",

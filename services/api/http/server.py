@@ -40,6 +40,9 @@ def bind(address: str, name: str) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; inherited by the connections
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNHEARD * 1000))
+            # Where nothing is sent for long, as of a log in which nothing happens, the peer is asked.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, int(_UNHEARD))
         listener.bind((listen.host, listen.port))
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -98,7 +98,8 @@ def _deleted(data: Item) -> str:
 
 def _drained(data: Item) -> str:
     left_alone = f", {len(data['ignored'])} left alone" if data["ignored"] else ""
-    return f"{len(data['evicted'])} pods evicted{left_alone}"
+    evicted = len(data["evicted"])
+    return f"{evicted} pod{'' if evicted == 1 else 's'} evicted{left_alone}"
 
 
 _DONE: dict[str, Callable[[Item], str]] = {

@@ -81,10 +81,17 @@ class Handed:
 class Durables:
     """Makes consumers, and knows which stream they are on."""
 
-    def __init__(self, bus: Bus, db: Database, moved: Callable[[Place], Awaitable[None]]) -> None:
-        """`moved` is awaited before commands go to another place than before."""
+    def __init__(
+        self,
+        bus: Bus,
+        db: Database,
+        moving: Callable[[Place], Awaitable[None]],
+        moved: Callable[[], None],
+    ) -> None:
+        """`moving` is awaited before commands go to another place than before, `moved` called afterwards."""
         self._bus = bus
         self._db = db
+        self._moving = moving
         self._moved = moved
         self._made: set[Target] = set()
         self._known = -1
@@ -145,8 +152,9 @@ class Durables:
         if place != self.place:
             if self.place is None or place.created != self.place.created:
                 self._made.clear()
-            await self._moved(place)
+            await self._moving(place)
             self.place, self.since = place, time.monotonic()
+            self._moved()
 
     async def _make_missing(self, *, full: bool) -> None:
         known = await count_known(self._db)

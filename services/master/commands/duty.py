@@ -42,7 +42,7 @@ class CommandsDuty:
         sender = Sender(parts.bus, source)
         self._hints = Hints(teller, source)
         self._confirmations = ResultConfirmations(teller)
-        self._durables = Durables(parts.bus, parts.db, self._moved)
+        self._durables = Durables(parts.bus, parts.db, self._moving, self._moved)
         self._results = ResultReader(
             parts.bus, parts.db, parts.work, self._hints, self._confirmations, timing
         )
@@ -84,11 +84,13 @@ class CommandsDuty:
         self._cancels.wake()
         self._operations.wake()
 
-    async def _moved(self, place: Place) -> None:
+    async def _moving(self, place: Place) -> None:
         """Commands go to another place from now on; at our start also from a master that did not note all."""
         if hastened := await outbox.hasten(self._db, place, unnoted=not self._begun):
             _log.info("commands are asked about at once", commands=hastened)
         self._begun = True
+
+    def _moved(self) -> None:
         self._relay.wake()
         self._questions.wake()
 

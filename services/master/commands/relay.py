@@ -1,6 +1,7 @@
 """From the outbox to the stream of commands: what was accepted is sent, at once and once."""
 
 import asyncio
+import time
 
 from schemas import topology
 from services.master.commands import metrics
@@ -77,8 +78,13 @@ class Relay:
             self._sender.under_way = {item.command_id for item in turn.outgoing}
             if turn.outgoing:
                 assert place is not None
+                counted = time.monotonic()
                 made = await self._sender.send(turn.outgoing, place)
-                metrics.SENT.inc(sum(attempt.outcome is Outcome.STORED for attempt in made))
+                ages = {item.command_id: item.age for item in turn.outgoing}
+                for attempt in made:
+                    if attempt.outcome is Outcome.STORED:
+                        metrics.SENT.inc()
+                        metrics.SEND_SECONDS.observe(ages[attempt.command_id] + attempt.at - counted)
                 if any(attempt.outcome is Outcome.WITHHELD for attempt in made):
                     self._durables.look()
             elif not turn.full:

@@ -7,6 +7,7 @@ and a master that has lost its lease cannot send a new one.
 """
 
 import random
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -76,6 +77,8 @@ class Outgoing:
     journal: str
     created_at: datetime
     start_by: datetime
+    age: float
+    """Seconds since it was accepted."""
     ttl: int
     """Whole seconds, at least 1, for which the broker may hand it out."""
 
@@ -102,6 +105,8 @@ class Attempt:
     place: Place
     sequence: int = 0
     reason: str = ""
+    at: float = field(default_factory=time.monotonic)
+    """Monotonic seconds when its outcome was known."""
 
 
 @dataclass(slots=True)
@@ -150,7 +155,7 @@ async def send_new(
             else:
                 first.append({"k_id": row.id, "journal": journal})
                 due[row.id] = pace.next(now, row, grace)
-                turn.outgoing.append(_outgoing(row, 1, journal, row.start_by - now))
+                turn.outgoing.append(_outgoing(row, 1, journal, now, row.start_by))
         if first:
             await connection.execute(_COUNT_FIRST, first)
         await postpone(connection, due)
@@ -192,8 +197,9 @@ async def send_again(
         due = dict(until)
         for row in ask:
             if row.id in still:
-                left = (row.start_by if row.start_by > now else row.finish_by) - now
-                turn.outgoing.append(_outgoing(row, locked[row.id].attempts + 1, row.journal, left))
+                until_then = row.start_by if row.start_by > now else row.finish_by
+                number = locked[row.id].attempts + 1
+                turn.outgoing.append(_outgoing(row, number, row.journal, now, until_then))
                 due.setdefault(row.id, pace.next(now, row, grace))
         if turn.outgoing:
             await connection.execute(_COUNT, [{"k_id": item.command_id} for item in turn.outgoing])
@@ -327,7 +333,7 @@ async def _note(connection: AsyncConnection, made: Sequence[Attempt], now: datet
 def _placed(attempt: Attempt, now: datetime) -> dict[str, Any]:
     return {
         "k_id": attempt.command_id,
-        "k_now": now,
+        "k_now": now - timedelta(seconds=time.monotonic() - attempt.at),
         "k_created": attempt.place.created,
         "k_broker": attempt.place.broker,
         "k_sequence": attempt.sequence,
@@ -355,7 +361,7 @@ _COLUMNS: list[Any] = [
 ]
 
 
-def _outgoing(row: Any, number: int, journal: str, left: timedelta) -> Outgoing:
+def _outgoing(row: Any, number: int, journal: str, now: datetime, until: datetime) -> Outgoing:
     return Outgoing(
         command_id=row.id,
         attempt=number,
@@ -366,7 +372,8 @@ def _outgoing(row: Any, number: int, journal: str, left: timedelta) -> Outgoing:
         journal=journal,
         created_at=row.created_at,
         start_by=row.start_by,
-        ttl=max(1, int(left.total_seconds())),
+        age=(now - row.created_at).total_seconds(),
+        ttl=max(1, int((until - now).total_seconds())),
     )
 
 

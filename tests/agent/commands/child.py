@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from services.agent.scheduler.commands.scheduler import CommandScheduler
 from services.agent.store import journal_rows, rows
 from services.agent.store.file import StateFile
 from services.agent.store.journal import Journal
-from services.runtime import logs
+from services.runtime import failpoints, logs
 from tests.agent.commands.desk import TARGET, MemoryGateway, order
 from tests.agent.commands.running import running
 from tests.agent.commands.world import World, WorldActions
@@ -87,5 +88,28 @@ async def main(folder: Path) -> None:
             await until(lambda: not journal.unconfirmed, PATIENCE)
 
 
+def serve() -> None:
+    """Start one per line of standard input, `[folder, variables]`, and print how it ended.
+
+    Each is a fork: what they import takes longer than what they do.
+    """
+    for line in sys.stdin:
+        folder, variables = json.loads(line)
+        if (pid := os.fork()) == 0:
+            failpoints.arm(variables)
+            code = 1
+            try:
+                asyncio.run(main(Path(folder)))
+                code = 0
+            except BaseException:  # noqa: BLE001 - whatever it was, the exit code tells
+                traceback.print_exc()
+            os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    if sys.argv[1] == "-":
+        serve()
+    else:
+        asyncio.run(main(Path(sys.argv[1])))

@@ -36,6 +36,9 @@ class Step:
 EACH = tuple(Step(point, victim) for point in POINTS for victim in (point.partition(".")[0], BROKER))
 """Each process at each step of its own, and the broker at each step of anybody's."""
 
+ALL = tuple(Step(point, victim) for point in POINTS for victim in ("agent", "master", "api", BROKER))
+"""Every process and the broker at each step of anybody's."""
+
 
 async def take(step: Step, system: System, driver: Driver, dice: random.Random) -> int:
     """Have commands under way until the step is reached, and kill; how many were under way.

@@ -160,9 +160,9 @@ class ObjectRepository(Protocol):
         body: Any,
         query: Mapping[str, str],
         *,
+        audit_id: str,
         content_type: str = JSON,
         metadata_only: bool = False,
-        audit_id: str = "",
     ) -> Written:
         """See KubernetesClient.write. Raises Unanswered also for an answer that can't be read."""
 

@@ -12,7 +12,7 @@ from schemas.kubernetes import KINDS
 from schemas.kubernetes.base import LabelSelector, format_labels
 from schemas.kubernetes.pod import Pod
 from services.agent.kubernetes.repository.interfaces import ChangeType
-from services.agent.kubernetes.sdk.interfaces import Access, Expired, KubernetesClient, Unreadable
+from services.agent.kubernetes.sdk.interfaces import Absent, Access, Expired, KubernetesClient, Unreadable
 
 PODS = KINDS["pods"]
 LOGS = Access("get", "", "pods/log")
@@ -79,13 +79,18 @@ class KubernetesPodLogs:
                     yield _change(line)
 
     async def selector(self, resource: str, namespace: str, name: str) -> str:
-        kind = KINDS[resource]
-        data = await self._client.get(f"{kind.path(namespace)}/{quote(name, safe='')}", {})
+        # A list of one: who collects may list, and needs no further right for this.
+        data = await self._client.get(
+            KINDS[resource].path(namespace), {"fieldSelector": f"metadata.name={name}"}
+        )
         try:
-            found = msgspec.json.decode(data, type=_Workload).spec.selector
+            found = msgspec.json.decode(data, type=_List).items or []
+            if not found:
+                raise Absent(f'{resource} "{name}" not found')
+            selector = msgspec.json.decode(found[0], type=_Workload).spec.selector
             if resource == "services":  # a plain map
-                return format_labels(msgspec.json.decode(found, type=dict[str, str] | None))
-            return str(msgspec.json.decode(found, type=LabelSelector | None) or "")
+                return format_labels(msgspec.json.decode(selector, type=dict[str, str] | None))
+            return str(msgspec.json.decode(selector, type=LabelSelector | None) or "")
         except msgspec.DecodeError as error:
             raise Unreadable(f"{resource} {name} can't be read: {error}") from error
 

@@ -86,9 +86,9 @@ class KubernetesObjects:
         body: Any,
         query: Mapping[str, str],
         *,
+        audit_id: str,
         content_type: str = JSON,
         metadata_only: bool = False,
-        audit_id: str = "",
     ) -> Written:
         accept = METADATA if metadata_only else JSON
         reply = await self._client.write(

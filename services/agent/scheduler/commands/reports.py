@@ -99,7 +99,7 @@ class Reporter:
             self._said.pop(command_id, None)
             self._unconfirmed.pop(command_id, None)
             self._confirmation.set()
-        metrics.UNCONFIRMED.set(len(self._journal.unconfirmed))
+        metrics.UNCONFIRMED.set(self._journal.unconfirmed_count)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -74,7 +74,7 @@ class CommandScheduler:
             "commands_redelivered": self.custody.redelivered,
             "commands_open": len(self.journal.open),
             "results_repeated": self.reporter.repeated,
-            "results_unconfirmed": len(self.journal.unconfirmed),
+            "results_unconfirmed": self.journal.unconfirmed_count,
         }
 
     async def _cancel(self, command_id: str, reason: str) -> None:

@@ -79,7 +79,9 @@ class Apply(Handler[ApplyParams, ApplySight]):
         }
         path = served.path(_namespace(task, served), str(body["metadata"]["name"]))
         with writing(precondition=precondition):
-            written = await self.objects.write("PATCH", path, body, query, content_type=APPLY_PATCH)
+            written = await self.objects.write(
+                "PATCH", path, body, query, content_type=APPLY_PATCH, audit_id=task.id
+            )
         return _outcome(served, seen, written.object, written.warnings)
 
     async def judge(self, task: Task[ApplyParams], seen: ApplySight) -> Verdict:

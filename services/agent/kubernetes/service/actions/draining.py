@@ -189,11 +189,13 @@ class Drain(Handler[DrainParams, DrainSight]):
             try:
                 if task.params.disable_eviction:
                     path = _POD.path(namespace, name)
-                    await self.objects.write("DELETE", path, options, {}, metadata_only=True)
+                    await self.objects.write(
+                        "DELETE", path, options, {}, metadata_only=True, audit_id=task.id
+                    )
                 else:
                     body = eviction(namespace, name, options)
                     path = _POD.path(namespace, name, "eviction")
-                    await self.objects.write("POST", path, body, task.query())
+                    await self.objects.write("POST", path, body, task.query(), audit_id=task.id)
             except KubernetesError as error:
                 if not (isinstance(error, Absent) or is_precondition(error) or _is_ending(error)):
                     raise

@@ -166,7 +166,7 @@ class Dynamic(Handler[DynamicParams, DynamicSight]):
         )
         with writing(precondition=precondition):
             return await self.objects.write(
-                _METHODS[params.verb], path, body, query, content_type=content_type
+                _METHODS[params.verb], path, body, query, content_type=content_type, audit_id=task.id
             )
 
     async def _delete(self, task: Task[DynamicParams], served: Served, seen: DynamicSight) -> Outcome:
@@ -175,7 +175,9 @@ class Dynamic(Handler[DynamicParams, DynamicSight]):
         path = served.path(params.namespace, params.name)
         with writing(precondition=False):
             try:
-                written = await self.objects.write("DELETE", path, options, {}, metadata_only=True)
+                written = await self.objects.write(
+                    "DELETE", path, options, {}, metadata_only=True, audit_id=task.id
+                )
             except KubernetesError as error:
                 if isinstance(error, Absent) or is_precondition(error):
                     return Outcome({"uid": seen.uid, "gone": True}, ("it was gone before it was deleted",))
