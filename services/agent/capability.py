@@ -150,7 +150,9 @@ class Actions(Protocol):
         """
 
     async def perform(self, command: Command, seen: bytes, progress: Progress) -> Outcome:
-        """Do it, under the precondition that what was seen is still so. Ends cleanly when it is cancelled.
+        """Do it, under the precondition that what was seen is still so.
+
+        Cancelled, it ends soon: by Incomplete with code `canceled` where what has been done is worth telling.
 
         Raises Refused, Incomplete, Stale, Doubtful.
         """

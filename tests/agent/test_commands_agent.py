@@ -111,8 +111,6 @@ async def test_whole_agent(
         await heard.until(lambda h: last(h).counters.get("commands_done") == 1)
         await heard.until(lambda h: last(h).counters["results_unconfirmed"] == 0)
 
-        told = Superseded(epoch=last(heard).epoch, by="another", instance="")
-        envelope = registry.EPOCH_SUPERSEDED.envelope(told, source=subjects.service_source("master", "test"))
         await until(lambda: heard.frames)
         told = Superseded(epoch=heard.frames[-1].epoch, by="another", instance="")
         envelope = registry.EPOCH_SUPERSEDED.envelope(told, source=subjects.service_source("master", "test"))

@@ -27,28 +27,6 @@ def write_orders(folder: Path, commands: list[Command]) -> None:
     (folder / "orders").write_text("".join(f"{about.model_dump_json()}\n" for about in commands))
 
 
-async def start(folder: Path, *prefix: str) -> int:
-    """Run the agent there until it ends; its exit code, negative: the signal."""
-    with (folder / "log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *prefix,
-            *(sys.executable, "-m", "tests.agent.commands.child", str(folder)),
-            cwd=Path(__file__).parents[2],
-            stderr=log,
-            stdin=asyncio.subprocess.DEVNULL,
-        )
-    try:
-        async with asyncio.timeout(30):
-            code = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if code not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
-        pytest.fail(f"exit code {code}: {(folder / 'log').read_text()[-3000:]}")
-    return code
-
-
 def check(folder: Path, commands: list[Command]) -> dict[str, set[CommandState]]:
     """What must hold whatever happened; the states that were told of each."""
     states: dict[str, set[CommandState]] = defaultdict(set)
@@ -100,11 +78,11 @@ class Nursery:
         self._process.stdin.close()
         await self._process.wait()
 
-    async def start(self, folder: Path, **variables: str) -> int:
+    async def start(self, folder: Path, injection: str = "", **variables: str) -> int:
         """Run one until it ends; its exit code, negative: the signal."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(f"{json.dumps([str(folder), variables])}\n".encode())
+        self._process.stdin.write(f"{json.dumps([str(folder), variables, injection])}\n".encode())
         async with asyncio.timeout(30):
             code = int(await self._process.stdout.readline())
         if code not in (0, -signal.SIGKILL):
@@ -137,20 +115,19 @@ async def test_killed_at_every_step(tmp_path: Path, point: Point) -> None:
 async def test_killed_at_every_write(tmp_path: Path, call: str) -> None:
     """Killed when it asks the disk for the n-th time, for every n until it gets through."""
     commands = [command(name="same"), command(name="same"), command("read"), command("explode")]
-    for number in fibonacci() if call == "pwrite64" else itertools.count(1):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        write_orders(folder, commands)
-        strace = ("strace", "-f", "-qq", "-o", "/dev/null", f"--trace={call}")
-        code = await start(folder, *strace, f"--inject={call}:signal=SIGKILL:when={number}")
-        for _ in range(3):
-            if await start(folder) == 0:
+    numbers = fibonacci() if call == "pwrite64" else itertools.count(1)
+    async with Nursery(tmp_path / "log") as nursery:
+        for number in numbers:
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            write_orders(folder, commands)
+            code = await nursery.start(folder, injection=f"{call}:signal=SIGKILL:when={number}")
+            assert await nursery.start(folder) == 0
+            check(folder, commands)
+            if code == 0:
                 break
-        check(folder, commands)
-        if code == 0:
-            break
-        shutil.rmtree(folder)
-    assert number > 8
+            shutil.rmtree(folder)
+    assert number > 20
 
 
 def fibonacci() -> Iterator[int]:

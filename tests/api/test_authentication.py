@@ -288,6 +288,16 @@ async def test_a_revoked_token_is_refused_within_five_seconds(either_url: str) -
             assert (await client.get("/api/v1/clusters", headers=AUTHORIZED)).status_code == 200
 
 
+async def test_what_is_known_grows_old(fleet: Fleet, anyone: httpx.AsyncClient) -> None:
+    """By each request itself, whether anybody watches over those under way or not."""
+    token, _ = await tokens.create(fleet.database, "leaver")
+    assert (await anyone.get("/api/v1/clusters", headers=bearer(token))).status_code == 200
+    await tokens.revoke(fleet.database, "leaver")
+    assert tokens.LIFE <= CUT_OFF - 2  # a look at the database may take as long
+    await asyncio.sleep(tokens.LIFE + 0.1)
+    assert_refused(await anyone.get("/api/v1/clusters", headers=bearer(token)))
+
+
 @pytest.mark.parametrize("end", ["revoked", "expired"])
 async def test_what_is_under_way_ends_with_its_token(
     fleet: Fleet, end: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -191,6 +191,20 @@ async def test_a_cluster_that_was_never_heard_of(agent: Fleet, api: httpx.AsyncC
     assert await stored(agent.database) == []
 
 
+async def test_a_command_that_no_broker_would_carry(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """413 at once: accepted, it would only fail."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {"a": "x" * 1_030_000},
+    }
+    body = {"cluster_id": "prod-eu", "action": "apply", "params": {"manifest": manifest}}
+    assert_problem(await api.post(COMMANDS, json=body), 413, "content-too-large")
+    manifest["data"] = {"a": "x" * 900_000}
+    await ask(api, body)
+
+
 async def test_a_beginning_in_the_past(agent: Fleet, api: httpx.AsyncClient) -> None:
     """422, with the time by which that is judged."""
     answer = await api.post(COMMANDS, json=SCALE | {"start_by": "2026-01-01T00:00:00Z"})

@@ -11,6 +11,8 @@ import pytest
 from services.api.logs import session
 from tests.logs.fixtures import LogPlane, LogPod, LogSystem
 
+pytestmark = pytest.mark.timeout(150)
+
 
 async def test_the_log_of_a_pod(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """Without options it is what kubectl prints, as text."""

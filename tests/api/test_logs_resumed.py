@@ -18,6 +18,8 @@ from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker
 from tests.logs.fixtures import LogPlane, LogPod, LogSystem, Reader, log_system
 
+pytestmark = pytest.mark.timeout(150)
+
 _LINE = re.compile(rb"\[pod/([^/]+)/app\] (\d+) x*")
 BATCHES = 20
 """Per second."""
@@ -135,16 +137,23 @@ async def test_the_agent_starts_again(
 async def test_the_kubelet_starts_again(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """The API server ends the answer as if the log had ended; it has not, and is asked for again."""
     namespace, pods = await prepared(log_plane, 3, "kubelet")
+    [silent] = await asyncio.to_thread(log_plane.pods, namespace, 1)
+    silent.log().write("long ago", at=datetime(2026, 11, 21, 8, tzinfo=UTC))
     writer = Writer(pods, 600)
-    async with log_reading.follow(namespace, labelSelector="app=kubelet") as reader:
+    async with (
+        log_reading.follow(namespace, labelSelector="app=kubelet") as reader,
+        log_reading.follow(namespace, silent.name, tail=0) as other,
+    ):
         with writer.writing():
             await reader.until(lambda reader: len(reader.lines) > 500)
             await asyncio.to_thread(log_plane.plane.send_signal, "kwok", signal.SIGKILL)
+            silent.log().write("while it was away")
             await asyncio.to_thread(log_plane.plane.start_component, "kwok")
             behind = len(reader.lines)
             await reader.until(lambda reader: len(reader.lines) > behind + 2000)
         await reader.until(complete(writer, pods))
         assert lines_by_pod(reader) == {pod.name: list(range(writer.written)) for pod in pods}
+        await other.until(lambda other: other.lines == [b"while it was away"])
 
 
 async def test_a_reader_goes_on_where_it_was(log_plane: LogPlane, log_reading: LogSystem) -> None:

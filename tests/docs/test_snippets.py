@@ -28,6 +28,7 @@ BESIDE_A_RUNNING_SYSTEM = [
         "find-things",
         "act-on-a-cluster",
         "inspect-with-nats",
+        "read-logs",
         "follow-the-changes",
         "attach-a-cluster",
         "upgrade",

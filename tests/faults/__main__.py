@@ -105,7 +105,8 @@ def main() -> int:
         result = _run(seed, plan, on_postgres, arguments.keep)
         results.append(result)
         print(result.text(), f"{time.monotonic() - began:.0f} s", sep="\n", flush=True)
-    print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
+    if results:
+        print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
     bad = [f"seed {result.seed} {result.verdict}" for result in results if result.verdict != "held"]
     if arguments.commands:
         seed = arguments.seed[0] if arguments.seed else secrets.randbelow(10**6)

@@ -392,11 +392,15 @@ async def test_a_consumer_that_differs_is_changed(
 
 
 async def test_what_a_new_consumer_may_have_missed_is_not_called_unsent(
-    duty: CommandsDuty, commands: Commands, taker: CommandAgent, operator: Bus
+    duty: CommandsDuty, commands: Commands, takers: Takers, taker: CommandAgent, operator: Bus
 ) -> None:
     """The consumer that handed it out is gone; the next one has handed out nothing. That proves nothing."""
     taker.takes = lambda _: False
     await until(lambda: _has_consumer(operator, A))
+    await takers.meet(B)
+    other = command_for(B)  # stays in the stream: a new consumer begins with it
+    await commands.accept(other)
+    await until(lambda: _is(commands, other.id, CommandState.SENT))
     command = command_for(A, start_within=2.0, timeout=2.0)
     await commands.accept(command)
     await until(lambda: taker.deliveries)
@@ -412,8 +416,8 @@ async def test_what_a_new_consumer_may_have_missed_is_not_called_unsent(
 async def test_reports_on_others_commands_are_dead_letters(
     duty: CommandsDuty, commands: Commands, takers: Takers, operator: Bus
 ) -> None:
-    """B cannot end what A was asked to do; A's own reports around it count."""
-    await takers.meet()
+    """B cannot end what A was asked to do, and A not on the subject of another command."""
+    agent = await takers.meet()
     impostor = await takers.meet(B)
     command = command_for(A, timeout=60)
     await commands.accept(command)
@@ -422,10 +426,12 @@ async def test_reports_on_others_commands_are_dead_letters(
         command_id=command.id, state=CommandState.SUCCEEDED, success=True, executed_at=datetime.now(UTC)
     )
     await impostor.report(registry.COMMAND_COMPLETED, body)
+    envelope = registry.COMMAND_COMPLETED.envelope(body, source=subjects.agent_source(A))
+    await agent.bus.publish(subjects.result(A, "another"), envelope)
 
     async def buried() -> bool:
         info = await operator.api(f"$JS.API.STREAM.INFO.{topology.DEAD_LETTERS.name}")
-        return bool(info["state"]["messages"] == 1)
+        return bool(info["state"]["messages"] == 2)
 
     await until(buried)
     assert await commands.state(command.id) is CommandState.SENT
@@ -492,9 +498,15 @@ async def test_a_broker_that_was_killed_proves_nothing_of_before(
 
 
 async def test_what_was_said_while_no_master_read_counts(
-    own_broker: RunningBroker, bus: Connect, commands: Commands, taker: CommandAgent
+    own_broker: RunningBroker,
+    bus: Connect,
+    commands: Commands,
+    taker: CommandAgent,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A result that lies in the stream when `finish_by` is long over ends its command, not the clock."""
+    """A result that lies in the stream when `finish_by` is long over ends its command, not the clock; however
+    long it takes to read it.
+    """
     async with at_work(await bus("master", wait=True), commands.db):
         taker.performs = lambda _: False
         command = command_for(A, start_within=1.0, timeout=1.0)
@@ -502,8 +514,18 @@ async def test_what_was_said_while_no_master_read_counts(
         await until(lambda: _is(commands, command.id, CommandState.RECEIVED))
     await taker.finish(command.id)
     await asyncio.sleep(3.5)
-    async with at_work(await bus("master", wait=True), commands.db):
-        await until(lambda: _ended(commands, command.id))
+    late = CommandsDuty(parts_of(await bus("master", wait=True), commands.db))
+    [consumer] = late.consumers
+    read = consumer.run
+
+    async def read_later() -> None:
+        await asyncio.sleep(3.0)
+        await read()
+
+    monkeypatch.setattr(consumer, "run", read_later)
+    task = asyncio.create_task(late.run())
+    await until(lambda: _ended(commands, command.id))
+    await cancelled(task)
     assert await commands.state(command.id) is CommandState.SUCCEEDED
 
 

@@ -10,7 +10,7 @@ whenever something may be missing: a command that was meant for the one before m
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from sqlite3 import Connection
 
 from msgspec import Struct
@@ -30,10 +30,10 @@ RETRY = 1.0
 """Seconds between two looks whether a disk that failed takes something again."""
 PRUNE = 60.0
 """Seconds between two looks for what may be forgotten."""
-KEEP = timedelta(hours=1)
-"""For so long after `finish_by` a confirmed result is kept, to answer a copy that comes late."""
-GIVE_UP = timedelta(days=7)
-"""For so long after `finish_by` an unconfirmed one is kept: the RESULTS stream keeps it no longer either."""
+KEEP = 3600.0
+"""Seconds: for so long after `finish_by` a confirmed result is kept, to answer a copy that comes late."""
+GIVE_UP = 7 * 86400.0
+"""Seconds: for so long after `finish_by` an unconfirmed one is kept, as long as RESULTS keeps it."""
 MAX_ENTRIES = 50_000
 MAX_DATA = 512 * 1024 * 1024
 """Bytes of results' data. Beyond these bounds no command is taken."""
@@ -43,8 +43,9 @@ class _Held(Struct):
     """What is known in memory of every entry."""
 
     number: int
-    start_by: datetime
-    finish_by: datetime
+    start_by: float
+    """Unix seconds, as the next one."""
+    finish_by: float
     size: int
     done: bool
     confirmed: bool
@@ -315,7 +316,7 @@ class Journal:
 
     async def _prune(self) -> None:
         async with self._lock:
-            now = self._now()
+            now = self._now().timestamp()
             old = {
                 id_: held
                 for id_, held in self._held.items()
@@ -324,7 +325,7 @@ class Journal:
             if not old or self._failing or self._generation != self._file.damaged:
                 return
             numbers = [held.number for held in old.values()]
-            horizon = max([self._horizon, *(held.start_by.timestamp() for held in old.values())])
+            horizon = max([self._horizon, *(held.start_by for held in old.values())])
             try:
                 await self._file.run(lambda db: rows.forget(db, numbers, horizon), lasting=True)
             except (StateUnavailable, StateDamaged) as error:
@@ -351,4 +352,5 @@ class Journal:
 
 def _held(number: int, entry: Entry) -> _Held:
     size = 0 if entry.confirmed and entry.data_size > rows.KEPT_DATA else entry.data_size
-    return _Held(number, entry.start_by, entry.finish_by, size, entry.done, entry.confirmed)
+    start_by, finish_by = entry.start_by.timestamp(), entry.finish_by.timestamp()
+    return _Held(number, start_by, finish_by, size, entry.done, entry.confirmed)

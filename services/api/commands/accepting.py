@@ -14,6 +14,7 @@ from schemas.commands import Action, Command, CommandObject, Nature, TargetRefer
 from schemas.ids import AgentKind, Target, uuid7
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.names import plural
+from schemas.topology import MAX_PAYLOAD
 from services.api.commands.requests import MAX_START_WITHIN, MAX_TIMEOUT, NewCommand, Wanted
 from services.api.http import content, problems
 from services.api.http.content import wrong
@@ -26,6 +27,8 @@ START_WITHIN = 300.0
 TIMEOUT = 120.0
 LONG_TIMEOUT = 600.0
 """Seconds that it may take from then on; a long one."""
+MAX_BYTES = MAX_PAYLOAD - 32 * 1024
+"""Of a command: beside it a message has headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def command(
 ) -> Command:
     """The command, with a new id. Raises ProblemError when its agent has said that it will not do it."""
     check_capable(wish, status)
-    return Command(
+    made = Command(
         id=uuid7(),
         target=TargetReference(kind=status.target.kind, id=status.target.id),
         instance=status.heartbeat.instance if status.heartbeat else "",
@@ -88,6 +91,13 @@ def command(
         finish_by=finish_by,
         actor=actor,
     )
+    if len(made.model_dump_json().encode()) > MAX_BYTES:
+        raise ProblemError(
+            problems.CONTENT_TOO_LARGE,
+            f"the command has more than {MAX_BYTES} bytes, which no broker would carry",
+            "ask for less at once, such as a smaller manifest",
+        )
+    return made
 
 
 def check_capable(wish: Intent, status: AgentStatus) -> None:

@@ -1,5 +1,6 @@
 """What agents say of their commands, from the stream to the rows."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ _log = logs.get_logger(__name__)
 BATCH = 256
 """Reports in one transaction."""
 POSITION = "master-results"
+_MOMENT = 2.0
+"""Seconds in which a reader that keeps up has read what was there."""
 
 
 class ResultReader:
@@ -59,7 +62,10 @@ class ResultReader:
         )
 
     async def caught_up(self) -> bool:
-        """Whether all that the stream has now is applied. Raises BusError, DatabaseUnavailable."""
+        """Whether all that the stream has now is applied, in a moment: more may come all the time.
+
+        Raises BusError, DatabaseUnavailable.
+        """
         stream = topology.RESULTS.name
         try:
             info = await self._bus.api(f"$JS.API.STREAM.INFO.{stream}")
@@ -69,12 +75,15 @@ class ResultReader:
             raise
         if not info["state"]["messages"]:
             return True
-        cursor = await self._store_of_cursors.load(POSITION, stream)
-        return (
-            cursor is not None
-            and cursor.created == parse_time(info["created"])
-            and cursor.sequence >= int(info["state"]["last_seq"])
-        )
+        created, last = parse_time(info["created"]), int(info["state"]["last_seq"])
+        patience = time.monotonic() + _MOMENT
+        while True:
+            cursor = await self._store_of_cursors.load(POSITION, stream)
+            if cursor is not None and cursor.created == created and cursor.sequence >= last:
+                return True
+            if time.monotonic() > patience:
+                return False
+            await asyncio.sleep(0.1)
 
     async def _store(self, deliveries: Sequence[Delivery], cursor: Cursor | None) -> None:
         assert cursor is not None

@@ -8,7 +8,10 @@ and ends when all have one that is confirmed.
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -88,14 +91,29 @@ async def main(folder: Path) -> None:
             await until(lambda: not journal.unconfirmed, PATIENCE)
 
 
-def serve() -> None:
-    """Start one per line of standard input, `[folder, variables]`, and print how it ended.
+def trace(pid: int, injection: str) -> subprocess.Popen[bytes]:
+    """Have strace tamper with a process that has stopped itself, then let it go on."""
+    os.waitpid(pid, os.WUNTRACED)
+    calls = injection.partition(":")[0]
+    options = ["-f", "-qq", "-o", "/dev/null", f"--trace={calls}", f"--inject={injection}"]
+    tracer = subprocess.Popen(["strace", *options, "-p", str(pid)])
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        assert tracer.poll() is None, "strace has ended"
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGCONT)
+    return tracer
 
-    Each is a fork: what they import takes longer than what they do.
+
+def serve() -> None:
+    """Start one per line of standard input, `[folder, variables, injection]`, and print how it ended.
+
+    Each is a fork: what they import takes longer than what they do. The injection is strace's; empty: none.
     """
     for line in sys.stdin:
-        folder, variables = json.loads(line)
+        folder, variables, injection = json.loads(line)
         if (pid := os.fork()) == 0:
+            if injection:
+                os.kill(os.getpid(), signal.SIGSTOP)
             failpoints.arm(variables)
             code = 1
             try:
@@ -104,7 +122,10 @@ def serve() -> None:
             except BaseException:  # noqa: BLE001 - whatever it was, the exit code tells
                 traceback.print_exc()
             os._exit(code)
+        tracer = trace(pid, injection) if injection else None
         _, status = os.waitpid(pid, 0)
+        if tracer:
+            tracer.wait()
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 

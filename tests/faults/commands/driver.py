@@ -26,16 +26,14 @@ class Told:
 
     wanted: Wanted
     key: str
-    asked: float
-    """Time of the loop."""
     id: str = ""
     """Empty until it is accepted."""
     states: list[str] = field(default_factory=list)
     """Each state that was seen, in order, without repetitions."""
     last: dict[str, Any] = field(default_factory=dict)
     """As it was seen last."""
-    ended: float | None = None
-    """Time of the loop when its end was seen."""
+    ended: bool = False
+    """Its end was seen."""
 
     @property
     def state(self) -> str:
@@ -101,7 +99,7 @@ class Driver:
     async def ask(self, wanted: Wanted) -> Told:
         """This one, accepted; one that is refused has no id."""
         key = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
-        told = Told(wanted, key, asyncio.get_running_loop().time())
+        told = Told(wanted, key)
         self.commands.append(told)
         try:
             item = await self._rest.post(wanted, key)
@@ -127,7 +125,7 @@ class Driver:
                 await asyncio.sleep(0.1)
             if (datetime.now(UTC) - finish_by).total_seconds() > LATE:
                 return  # `invariants.ended_once` tells it
-        told.ended = asyncio.get_running_loop().time()
+        told.ended = True
 
     async def finish(self) -> None:
         """The end of all that are under way."""

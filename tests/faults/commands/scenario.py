@@ -14,7 +14,7 @@ from tests.faults import invariants as of_the_system
 from tests.faults.commands import invariants, steps
 from tests.faults.commands.driver import Driver
 from tests.faults.commands.effects import AuditLog
-from tests.faults.commands.history import History
+from tests.faults.commands.history import Ended, History
 from tests.faults.commands.rest import Rest
 from tests.faults.commands.steps import Step
 from tests.faults.commands.world import World
@@ -63,16 +63,21 @@ class Result:
     """How many commands have ended in which."""
     effects: int = 0
     """Changes of the API server, by commands."""
+    calls: int = 0
+    """Of the REST API, reads apart."""
+    unanswered: int = 0
+    """Of these: they were repeated under their key."""
     violations: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """For a terminal or a failing test."""
         ends = ", ".join(f"{count} {state}" for state, count in self.states.most_common())
         verdict = "violated" if self.violations else "held"
-        lines = [
-            f"seed {self.seed}: {verdict}; {self.states.total()} commands ({ends}), {self.effects} effects"
-        ]
-        return "\n".join([*lines, *(f"violated: {what}" for what in self.violations)])
+        first = (
+            f"seed {self.seed}: {verdict}; {self.states.total()} commands ({ends}), {self.effects} effects, "
+            f"{self.calls} calls, {self.unanswered} of them without an answer"
+        )
+        return "\n".join([first, *(f"violated: {what}" for what in self.violations)])
 
 
 @dataclass(slots=True)
@@ -168,6 +173,7 @@ async def check(on: Stage, result: Result) -> None:
     by_agent = [effect for effect in on.audit.effects if effect.user == invariants.AGENT]
     result.states.update(command.state or "refused" for command in commands)
     result.effects += sum(map(len, effects.values()))
+    result.calls, result.unanswered = on.rest.history.calls, on.rest.history.ended[Ended.UNKNOWN]
     result.violations += [
         *on.driver.wrong,
         *invariants.at_most_once(commands, effects, by_agent),

@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)
 
 def told(*states: str, code: str = "", command_id: str = "c1", ended_after: float = 0.0, **more: Any) -> Told:
     """A command that was seen in these states."""
-    found = Told(Wanted("scale", "deployments", "ns", "web", {}, "60s", "60s"), "key", 0.0, command_id)
+    found = Told(Wanted("scale", "deployments", "ns", "web", {}, "60s", "60s"), "key", command_id)
     for state in states:
         found.see({"state": state})
     finished = (NOW + timedelta(seconds=ended_after)).isoformat()

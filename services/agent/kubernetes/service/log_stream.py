@@ -51,6 +51,7 @@ class LogStream:
         self.container = container
         self.restarts = standing(pod, container).restarts
         self._fresh = fresh
+        self._followed_at: float | None = None
         asked = shared.asked
         self._lines = LogLines(
             self._pod,
@@ -97,14 +98,14 @@ class LogStream:
         Ends with `error` when it cannot be read in the first place.
         """
         backoff = Backoff(base=0.5, cap=10.0)
-        self.error = None
+        begun, self.error = asyncio.get_running_loop().time(), None
         while True:
             before = self._lines.position
             failed = await self._attempt(follow=True)
             if failed is not None and not self.settled.is_set():
                 self.error = failed
-                self.settled.set()
             self.settled.set()
+            self._followed_at = self._followed_at or begun
             if self._lines.full or (self.error and isinstance(failed, Absent | Forbidden | Invalid)):
                 self.whole.set()
                 return
@@ -158,13 +159,23 @@ class LogStream:
         if at.since:
             query["sinceTime"] = f"{at.since}Z"
         elif not self._fresh and not at.lines:
-            if asked.tail is not None:
-                query["tailLines"] = str(asked.tail)
-            if asked.since_time:
-                query["sinceTime"] = asked.since_time
-            elif asked.since_seconds is not None:
-                query["sinceSeconds"] = str(asked.since_seconds)
+            query |= self._beginning()
         return query
+
+    def _beginning(self) -> dict[str, str]:
+        """Where to begin, as long as there is no line; once it was followed, all since then is wanted."""
+        asked, since = self._shared.asked, self._shared.asked.since_seconds
+        options: dict[str, str] = {}
+        if self._followed_at is not None and (asked.tail is not None or since is not None):
+            elapsed = asyncio.get_running_loop().time() - self._followed_at
+            since = (since or 0) + int(elapsed) + 1
+        elif asked.tail is not None:
+            options["tailLines"] = str(asked.tail)
+        if asked.since_time:
+            options["sinceTime"] = asked.since_time
+        elif since is not None:
+            options["sinceSeconds"] = str(since)
+        return options
 
     async def _pass_on(self, blocks: AsyncGenerator[bytes, None]) -> None:
         shared, holding = self._shared, False

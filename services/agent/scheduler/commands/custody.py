@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from schemas.commands import CommandCompleted
 from services.agent.gateway.interfaces import CommandGateway, Order
 from services.agent.scheduler.commands import metrics
 from services.agent.scheduler.commands.checks import Checks
@@ -55,7 +56,7 @@ class Custody:
             else:
                 first[order.command.id] = order
         new = list(first.values())
-        if self._journal.full or len(self._journal.open) + len(new) > MAX_OPEN:
+        if not self._journal.id or self._journal.full or len(self._journal.open) + len(new) > MAX_OPEN:
             await self._defer(new)
             new = []
         entries = [await self._entry(order) for order in new]
@@ -87,11 +88,20 @@ class Custody:
         except (StateUnavailable, StateDamaged) as error:
             _log.warning("commands are left to the broker", commands=len(entries), reason=str(error))
             return False
-        refused = [entry for entry in entries if entry.done]
         self.received += len(entries)
-        self.refused += len(refused)
         metrics.RECEIVED.inc(len(entries))
+        for entry in entries:
+            if entry.done:
+                self._tell_refusal(entry)
         return True
+
+    def _tell_refusal(self, entry: Entry) -> None:
+        report = CommandCompleted.model_validate_json(entry.result)
+        assert report.error
+        self.refused += 1
+        metrics.ENDED.labels(state=report.state.value).inc()
+        code, reason = report.error.code, report.error.message
+        _log.warning("command refused", command=entry.id, state=report.state.value, code=code, reason=reason)
 
     async def acknowledge(self, orders: Sequence[Order]) -> None:
         """Tell the broker that they need not come again."""
@@ -112,14 +122,6 @@ class Custody:
         refusal = await self._checks.refusal(order)
         if refusal is None:
             return entry
-        _log.warning(
-            "command refused",
-            command=command.id,
-            action=command.action,
-            code=refusal.error.code,
-            reason=refusal.error.message,
-        )
-        metrics.ENDED.labels(state=refusal.state.value).inc()
         report, data = completed(command.id, Ending(refusal.state, refusal.error))
         return journal_rows.with_result(entry, report, data)
 

@@ -4,13 +4,13 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from schemas.commands import ErrorCode, Params
+from schemas.commands import Params
 from schemas.kubernetes.actions import DeleteParams, DeletePodParams, Propagation
 from services.agent.capability import Done, Outcome, Untouched, Verdict
 from services.agent.kubernetes.repository.interfaces import Json
 from services.agent.kubernetes.sdk.interfaces import Absent, KubernetesError
 from services.agent.kubernetes.service.actions.base import Handler, Task, uid_of
-from services.agent.kubernetes.service.actions.errors import is_precondition, refused, writing
+from services.agent.kubernetes.service.actions.errors import is_precondition, writing
 
 D = TypeVar("D", bound=Params)
 
@@ -82,10 +82,6 @@ class Delete(_Deleting[DeleteParams]):
     """An object of any resource that the API server serves."""
 
     name = "delete"
-
-    def check(self, task: Task[DeleteParams]) -> None:
-        if "/" in task.resource:
-            raise refused(ErrorCode.INVALID, f"{task.resource} is a part of an object; name a resource")
 
     async def perform(self, task: Task[DeleteParams], seen: DeleteSight) -> Outcome:
         params = task.params
