@@ -1,5 +1,7 @@
 """What can be wrong with something that crossed the bus."""
 
+from pydantic import ValidationError
+
 
 class ContractError(ValueError):
     """A message, subject or identifier breaks the contract.
@@ -10,3 +12,12 @@ class ContractError(ValueError):
 
 class UnknownType(ContractError):
     """The envelope is sound but no event type of that name is registered."""
+
+
+def explained(error: ValidationError, *within: str) -> str:
+    """Each mistake with its place, such as `params.replicas: …`, and without the value: it may be secret."""
+    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(str(step) for step in (*within, *mistake['loc']))}: {mistake['msg']}"
+        for mistake in mistakes
+    )

@@ -12,6 +12,7 @@ from services.runtime import logs
 pytest_plugins = [
     *(f"tests.{folder}.fixtures" for folder in ("bus", "cluster", "agent", "api", "postgres", "logs")),
     "tests.agent.acting",
+    "tests.agent.commands.bench",
 ]
 
 # Who runs us in the background may have us ignore Ctrl-C, and what the tests start would inherit that.

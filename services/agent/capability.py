@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
 
 
 class Refused(Exception):
-    """It was not done, and it is certain that nothing was: the error says why."""
+    """It was not done, and it is certain that this attempt has done nothing: the error says why."""
 
     def __init__(self, error: CommandError) -> None:
         super().__init__(error.message)
@@ -97,7 +97,10 @@ class Incomplete(Exception):
 
 
 class Stale(Exception):
-    """What was seen has changed before the effect, and nothing was done: look again."""
+    """What was seen has changed before the effect, and nothing was done: look again.
+
+    An earlier attempt that rests on what was seen has no effect any more, unless it already had.
+    """
 
 
 class Doubtful(Exception):

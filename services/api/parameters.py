@@ -1,6 +1,6 @@
 """Parameters that several paths share, and what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -151,6 +151,17 @@ def clusters(given: Sequence[str] | None) -> tuple[Target, ...] | None:
         message = f"names {len(named)} clusters, more than {MAX_CLUSTERS}"
         raise problems.invalid("cluster", message, "ask for some of them at a time, or leave it out")
     return tuple(target(AgentKind.KUBERNETES, name, name="cluster") for name in sorted(named))
+
+
+def states(given: Sequence[str] | None, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+    """The states of a filter: what is `known` by the names that are given, each once. Raises ProblemError."""
+    if given is None:
+        return None
+    named = [part.strip() for some in given for part in some.split(",")]
+    for name in named:
+        if name not in known:
+            raise problems.invalid("state", f"{name!r} is not a state", f"there are: {', '.join(known)}")
+    return tuple(sorted({state for name in named for state in known[name]}))
 
 
 def aware(name: str, time: datetime | None) -> datetime | None:

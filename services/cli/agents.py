@@ -57,13 +57,19 @@ def show_agents(
 
 def _table(items: list[dict[str, Any]], *, kinds: bool, wide: bool) -> str:
     header = [*(["KIND"] if kinds else []), "ID", "STATE", "VERSION", "AS-OF", "AGENT", "PLATFORM"]
-    header += ["READ-ONLY", "INSTANCE", "EPOCH"] if wide else []
+    header += ["READ-ONLY", "INSTANCE", "EPOCH", "LABELS"] if wide else []
     rows = []
     for item in items:
         row = [*([item["kind"]] if kinds else []), item["id"], item["state"], str(item["version"])]
         row += [f"{render.age_of(item['as_of'])} ago" if item["as_of"] else "never"]
         row += [item["agent_version"], item["platform"]]
-        row += [render.text(item["read_only"]), item["instance"], item["epoch"]] if wide else []
+        if wide:
+            row += [
+                render.text(item["read_only"]),
+                item["instance"],
+                item["epoch"],
+                render.text(item["labels"]),
+            ]
         rows.append([*row, "; ".join(_problems(item, wide))])
     return render.table([*header, "PROBLEMS"], rows)
 

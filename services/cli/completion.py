@@ -107,6 +107,11 @@ def commands(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
     return [row["id"] for row in _rows(ctx, "/commands") if row["id"].startswith(incomplete)]
 
 
+def operations(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Ids, the newest first."""
+    return [row["id"] for row in _rows(ctx, "/operations") if row["id"].startswith(incomplete)]
+
+
 def _rows(ctx: click.Context, path: str, **parameters: Any) -> Iterator[dict[str, Any]]:
     """Up to `_MOST` rows; none when the API can't be asked: whoever types is not to be bothered."""
     from services.cli.client import Client

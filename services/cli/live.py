@@ -7,6 +7,7 @@ import rich_click as click
 from services.cli import render
 from services.cli.acting.targets import clusters
 from services.cli.client import Client, quote
+from services.cli.notes import note
 from services.cli.options import Selection
 from services.cli.render import Output
 from services.cli.resources import Query
@@ -14,7 +15,10 @@ from services.runtime.errors import UserError
 
 
 def show_live(client: Client, asked: list[Query], where: Selection, output: Output) -> int:
-    """Print each object that is named; the exit code. Raises UserError when none can be had."""
+    """Print each object that is named, and say of when it is; the exit code.
+
+    Raises UserError when none can be had.
+    """
     if not all(query.name for query in asked):
         raise UserError("--live is for objects that are named", "write kind/name, such as pod/web-1", 2)
     if where.namespace is None and any(query.namespaced for query in asked):
@@ -30,9 +34,13 @@ def show_live(client: Client, asked: list[Query], where: Selection, output: Outp
             namespace = where.namespace_of(query) or "_"
             path = f"{quote(query.resource)}/{quote(namespace)}/{quote(query.name or '')}/live"
             try:
-                found.append(client.get(f"/clusters/{quote(cluster)}/{path}"))
+                answer = client.get(f"/clusters/{quote(cluster)}/{path}")
             except UserError as error:
                 failures.append(error)
+            else:
+                found.append(answer)
+                label = f"{query.resource}/{query.name}"
+                note(f"{cluster}: {label} as of {answer['read_at']}, {answer['age']:.1f}s ago, redacted")
     if not found:
         raise failures[0]
     objects = [answer["object"] for answer in found]

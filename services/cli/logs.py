@@ -34,6 +34,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 @options.selector
 @click.option("-c", "--container", "containers", multiple=True, help="Container; several for several.")
 @click.option("--all-containers", is_flag=True, help="All containers of the pods.")
+@click.option("--all-pods", is_flag=True, help="All pods, as ever, with --prefix.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container's run before this one.")
 @click.option("--tail", type=int, help="Lines from the end of each container.  [default: all; with -l 10]")
@@ -48,6 +49,7 @@ def logs(
     where: Selection,
     containers: tuple[str, ...],
     all_containers: bool,
+    all_pods: bool,
     follow: bool,
     previous: bool,
     tail: int | None,
@@ -96,7 +98,7 @@ def logs(
         text = LogText(
             sys.stdout.buffer,
             timestamps=timestamps,
-            prefix=prefix,
+            prefix=prefix or all_pods,
             cut=asked["tail"] is not None or asked["since"] is not None,
         )
         _Reading(client, path, asked, text).run()

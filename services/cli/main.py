@@ -53,6 +53,10 @@ SECTIONS: dict[str, dict[str, Subcommand]] = {
         "commands": Subcommand(
             "services.cli.acting.commands:commands", "Show what was asked for; wait for it, cancel it."
         ),
+        "operations": Subcommand(
+            "services.cli.acting.operations:operations",
+            "Show what goes over many clusters; wait for it, pause, resume, cancel it.",
+        ),
     },
     "Services": {
         "master": Subcommand(

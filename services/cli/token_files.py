@@ -1,6 +1,7 @@
 """A token in a file that only its owner can read: made where there is none that the database knows."""
 
 import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -48,11 +49,12 @@ def _kept(path: Path) -> str | None:
 
 
 def _prepared(path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """An empty file beside it that nobody else can read, and that nobody can have laid there before."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.touch(0o600)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         message = f"cannot write {path}: {error.strerror}"
         raise UserError(message, "name a file in a folder that you may write") from error
-    return temporary
+    os.close(handle)
+    return Path(temporary)

@@ -48,4 +48,4 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
 
     retention: Duration = Field(default=30 * 86400.0, ge=60.0)
     """How long Kubernetes Events are kept after they were last seen, dead letters after they were stored,
-    commands that have ended after their `finish_by`."""
+    commands that have ended after their `finish_by`, and operations with their commands after their end."""

@@ -1,4 +1,4 @@
-"""The conditions that rows belong to an agent or to some, or are of the same object."""
+"""The agent that a row belongs to, and the conditions that rows belong to one, or are of the same object."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,11 @@ import sqlalchemy as sa
 
 from schemas.ids import Target
 from services.persistence import tables
+
+
+def target_of(row: Any) -> Target:
+    """The agent that a row belongs to."""
+    return Target.parse(row.target_kind, row.target_id)
 
 
 def is_target(columns: Any, target: Target) -> sa.ColumnElement[bool]:

@@ -356,6 +356,27 @@ async def test_apply(doing: Doing, cluster: Cluster, tmp_path: Path) -> None:
             await through.perform(order, seen)
 
 
+async def test_what_the_server_warns_of(doing: Doing, cluster: Cluster) -> None:
+    """Its warnings come along, also when it only tries; the answer is the object as it would be."""
+    manifest = deployment(replicas=1)
+    manifest["metadata"]["namespace"] = cluster.namespace
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    container["resources"] = {"requests": {"memory": "1500m"}}
+    named = {"group": "apps", "resource": "deployments", "namespace": cluster.namespace, "name": "web"}
+    for dry_run in (True, False):
+        outcome = await doing("apply", manifest=manifest, dry_run=dry_run)
+        assert 'fractional byte value "1500m" is invalid' in " ".join(outcome.warnings)
+        assert outcome.data["object"]["spec"]["revisionHistoryLimit"] == 10  # the server's default
+    tried = await doing("dynamic", verb="patch", body={"spec": {"replicas": 3}}, dry_run=True, **named)
+    assert "fractional byte value" in " ".join(tried.warnings)
+    assert tried.data["object"]["spec"]["replicas"] == 3
+    where = ("deployments", cluster.namespace, "web")
+    images = {"app": "registry.example/app:2"}
+    for action, params in (("scale", {"replicas": 5}), ("restart", {}), ("update_image", {"images": images})):
+        tried = await doing(action, *where, dry_run=True, **params)
+        assert "fractional byte value" in " ".join(tried.warnings), action
+
+
 async def test_logs(doing: Doing, cluster: Cluster) -> None:
     """A piece of a log, from the container that kubectl takes; bounded, and it is said where it ends."""
     manifest = deployment(replicas=1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from schemas.commands import ErrorCode
 from services.agent.capability import Done, Doubtful, Refused, Stale, Unprovable, Untouched
@@ -178,6 +179,21 @@ async def test_what_others_do_is_not_taken_for_ours(doing: Doing, cluster: Clust
         assert "changed since" in verdict.why
     await cluster.kubectl("delete", "deployment/web")
     assert isinstance(await doing.judge(order, seen), Unprovable)
+
+
+async def test_too_many_requests(cluster: Cluster, tmp_path: Path) -> None:
+    """429 ends it in the API server's words, and is not asked again behind anyone's back."""
+    await cluster.create(deployment())
+    words = {"kind": "Status", "message": "too many requests, please try again later", "code": 429}
+
+    def busy(_: web.Request) -> web.Response:
+        return web.json_response(words, status=429, headers={"Retry-After": "1"})
+
+    async with FaultProxy(cluster.plane, tmp_path) as proxy, acting(proxy.kubeconfig) as doing:
+        fault = proxy.add(Fault("web/scale", method="PATCH", answer=busy))
+        refused = await refusal(doing, "scale", "deployments", cluster.namespace, "web", replicas=5)
+        assert refused == (ErrorCode.THROTTLED, 429, words["message"])
+        assert fault.done == 1
 
 
 async def test_nobody_there(cluster: Cluster, tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.commands import (
-    CommandCompleted,
     CommandObject,
     CommandProgressed,
     CommandState,
@@ -22,64 +18,10 @@ from schemas.commands import (
 from schemas.ids import AgentKind
 from services.agent.scheduler.commands import attempts as attempts_module
 from services.agent.scheduler.commands import results
-from services.agent.scheduler.commands.scheduler import CommandScheduler
 from services.agent.store import journal_rows
-from services.agent.store.file import StateFile
-from services.agent.store.journal import Journal
-from tests.agent.commands.desk import TARGET, MemoryGateway, command, order
-from tests.agent.commands.running import running
-from tests.agent.commands.world import World, WorldActions
+from tests.agent.commands.bench import Bench, Opened
+from tests.agent.commands.desk import command, order
 from tests.waiting import until
-
-
-class Bench:
-    """An agent's commands with everything around them in reach."""
-
-    def __init__(self, scheduler: CommandScheduler, gateway: MemoryGateway, actions: WorldActions) -> None:
-        self.scheduler = scheduler
-        self.journal = scheduler.journal
-        self.gateway = gateway
-        self.actions = actions
-
-    def hand_out(self, *about: Any, **values: Any) -> None:
-        self.gateway.hand_out(*(order(one, self.journal.id, **values) for one in about))
-
-    async def do(self, about: Any, **values: Any) -> CommandCompleted:
-        """Hand one out, and its result."""
-        self.hand_out(about, **values)
-        return await self.gateway.end(about)
-
-
-Opened = Callable[..., AbstractAsyncContextManager[Bench]]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    """`async with opened(read_only=True) as bench`: an agent on the test's file and world."""
-
-    @asynccontextmanager
-    async def open_(
-        *, now: Callable[[], datetime] = lambda: datetime.now(UTC), **values: Any
-    ) -> AsyncIterator[Bench]:
-        world = World(tmp_path / "world.db")
-        gateway, actions = MemoryGateway(), WorldActions(world)
-        wanted = {"instance": "uid-a", "read_only": False, "patience": 0.3} | values
-        async with StateFile(tmp_path / "agent.db", journal_rows.TABLES) as file:
-            scheduler = CommandScheduler(
-                TARGET, wanted.pop("instance"), actions, Journal(file, now), gateway, now=now, **wanted
-            )
-            async with running(scheduler):
-                yield Bench(scheduler, gateway, actions)
-        world.close()
-
-    return open_
-
-
-@pytest.fixture
-async def bench(opened: Opened) -> AsyncIterator[Bench]:
-    async with opened() as bench:
-        yield bench
-
 
 # --- custody -----------------------------------------------------------------------------------------
 
@@ -359,61 +301,26 @@ async def test_progress(bench: Bench) -> None:
     assert (said[0].message, said[0].done, said[0].total) == ("step 1", 1, 4)
 
 
-# --- doubt -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("lost", ["before", "after"])
-@pytest.mark.parametrize("action", ["change", "set"])
-async def test_a_lost_answer(bench: Bench, action: str, lost: str) -> None:
-    """Judged by what is there: done if it is done, done now if it was not."""
-    about = command(action, params={"lost": lost})
-    assert (await bench.do(about)).success
-    if action == "change":
-        assert bench.actions.world.effects() == {about.id: 1}
-        assert len(bench.actions.performed) == (2 if lost == "before" else 1)
-
-
-async def test_a_lost_answer_and_somebody_else(bench: Bench) -> None:
-    """The object is another one than before, and not by us: unknown, and never another look and attempt."""
-    about = command(params={"lost": "before"})
-    bench.actions.unreachable = 2
-    bench.hand_out(about)
-    await until(lambda: bench.actions.unreachable < 2)
-    bench.actions.world.touch("one", None, "somebody")
-    end = await bench.gateway.end(about)
-    assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.TIMEOUT)
-    assert (bench.actions.looks, len(bench.actions.performed)) == (1, 1)
-
-
-async def test_changed_between_look_and_effect(bench: Bench) -> None:
-    """Nothing was done, so it looks again and does it."""
-    about = command(params={"seconds": 0.3})
+async def test_the_latest_progress_is_always_said(bench: Bench) -> None:
+    """Words that follow each other closely are left out but for the last: it may hold for minutes."""
+    about = command("empty", params={"seconds": 60})
     bench.hand_out(about)
     await until(lambda: bench.actions.running)
-    bench.actions.world.touch("one", None, "somebody")
-    assert (await bench.gateway.end(about)).success
-    assert bench.actions.looks == 2
-    assert bench.actions.world.effects()[about.id] == 1
+    for number, message in enumerate(("2 pods are to go", "a is to end", "b is held"), 10**6):
+        bench.scheduler.reporter.progressed(
+            CommandProgressed(command_id=about.id, sequence=number, at=datetime.now(UTC), message=message)
+        )
 
+    def said() -> list[str]:
+        return [
+            body.message
+            for _, report, _ in bench.gateway.reports
+            if isinstance(body := report.body, CommandProgressed)
+        ]
 
-async def test_an_action_that_breaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault in an action ends its command, and nothing else."""
-
-    async def broken(*_: object) -> None:
-        raise KeyError("oops")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.actions, "_perform", broken)
-        patched.setattr(attempts_module, "ATTEMPTS", 2)
-        end = await bench.do(command())
-        assert (end.state, end.error and end.error.code) == (CommandState.UNKNOWN, ErrorCode.INTERNAL)
-        patched.setattr(bench.actions, "look", broken)
-        end = await bench.do(command())
-        assert (end.state, end.error and end.error.code) == (CommandState.FAILED, ErrorCode.INTERNAL)
-        patched.setattr(bench.actions, "check", broken)
-        end = await bench.do(command())
-        assert (end.state, end.error and end.error.code) == (CommandState.REJECTED, ErrorCode.INTERNAL)
-    assert (await bench.do(command())).success
+    await until(lambda: "b is held" in said(), 3)
+    assert "a is to end" not in said()
+    await bench.gateway.cancel(about.id)
 
 
 # --- results -----------------------------------------------------------------------------------------
@@ -469,6 +376,15 @@ async def test_data_that_is_no_json(bench: Bench) -> None:
     assert (report.state, data) == (CommandState.FAILED, b"")
     assert report.error
     assert report.error.code == ErrorCode.INTERNAL
+
+
+def test_text_that_can_not_be_written() -> None:
+    """Half a surrogate pair in somebody's words does not keep a command from its end."""
+    words = "quotes \ud800"
+    report, _ = results.completed("c", results.ended(CommandState.FAILED, ErrorCode.SERVER, words))
+    assert report.error
+    assert report.error.message == "quotes ?"
+    assert b"quotes ?" in report.model_dump_json().encode()
 
 
 async def test_results_are_repeated_until_confirmed(opened: Opened) -> None:

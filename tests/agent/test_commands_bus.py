@@ -85,10 +85,12 @@ async def desk(own_broker: RunningBroker, agent: Agent, bus: Connect) -> Desk:
 
 
 async def test_from_publish_to_confirmed_result(agent: Agent, desk: Desk, actions: WorldActions) -> None:
-    """A command is received, begun, done once and confirmed; a question is answered from the journal."""
+    """A command is received, begun, done once and confirmed; a question is answered from the journal, which
+    has its bytes as they came, and the signature over them.
+    """
     await desk.open()
     wanted = command()
-    await desk.send(wanted)
+    await desk.send(wanted, signature="b3ZlciB0aGUgYm9keQ==")
     end = await desk.end(wanted)
     assert (end.state, end.success, end.data["version"], end.warnings) == (
         CommandState.SUCCEEDED, True, 1, ["a warning"],
@@ -97,6 +99,10 @@ async def test_from_publish_to_confirmed_result(agent: Agent, desk: Desk, action
     assert received.journal == agent.journal.id
     assert len(desk.bodies(wanted, CommandStarted)) == 1
     await until(lambda: not agent.journal.unconfirmed)
+    found = await agent.journal.read(wanted.id)
+    assert found
+    assert found[0].body == wanted.model_dump_json().encode()
+    assert found[0].extensions["signature"] == "b3ZlciB0aGUgYm9keQ=="
     await desk.send(wanted)
     await until(lambda: len(desk.ends(wanted)) == 2)
     assert desk.ends(wanted)[1] == end

@@ -128,6 +128,7 @@ async def test_killed_at_every_write(tmp_path: Path, call: str) -> None:
                 break
             shutil.rmtree(folder)
     assert number > 20
+    print(f"agent, killed at the n-th {call} for n up to {number - 1}: one effect at most, one end of each")
 
 
 def fibonacci() -> Iterator[int]:

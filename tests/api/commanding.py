@@ -69,6 +69,7 @@ async def end(
     data: Any = None,
     error: CommandError | None = None,
     parts: int = 0,
+    warnings: list[str] | None = None,
 ) -> None:
     """What a master stores when an agent has told the end of a command."""
     now = datetime.now(UTC)
@@ -79,6 +80,7 @@ async def end(
         data=data,
         error=error,
         parts=parts,
+        warnings=warnings or [],
         executed_at=now - timedelta(milliseconds=5),
     )
     async with database.write() as session:

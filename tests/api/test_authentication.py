@@ -443,14 +443,15 @@ async def test_a_refusal_arrives_whatever_was_sent(fleet: Fleet, size: int) -> N
     answer.problem("unauthorized")
 
 
+@pytest.mark.parametrize("path", ["/api/v1/commands", *OPEN])
 @pytest.mark.parametrize("declared", [3, 1 << 40])
 async def test_content_that_does_not_come_is_not_waited_for(
-    fleet: Fleet, declared: int, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, declared: int, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody without a token keeps a connection busy."""
+    """Nobody without a token keeps a connection busy, or one of the places of requests; a probe has none."""
     monkeypatch.setattr(authentication, "_CONTENT_TIME", 0.2)
     async with listening(fleet.database) as served:
-        head = f"POST /api/v1/commands HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {declared}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {declared}\r\n\r\n"
         answer = await served.send(head.encode(), seconds=2)
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 

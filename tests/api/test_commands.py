@@ -1,6 +1,7 @@
 """Commands over REST: what is accepted, what is refused, how they stand and how they end."""
 
 import itertools
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.api.fixtures import NOW, Fleet
 from tests.api.test_problems import assert_problem
 
 _COMMAND = tables.table_of(tables.Command)
+_PART = tables.table_of(tables.CommandPart)
 _ABOUT = {"resource": "deployments", "namespace": "shop", "name": "web"}
 
 
@@ -32,6 +34,15 @@ async def agent(fleet: Fleet) -> Fleet:
     await announce(fleet)
     await fleet.beats()
     return fleet
+
+
+async def test_empty_is_as_not_there(fleet: Fleet, api: httpx.AsyncClient) -> None:
+    """What an answer shows of an object may be sent as it is: a node's namespace and uid are empty."""
+    await announce(fleet)
+    await fleet.beats()
+    about = {"resource": "nodes", "namespace": "", "name": "node-1", "uid": ""}
+    made = await ask(api, {"cluster_id": "prod-eu", "action": "cordon", "object": about})
+    assert made["object"] == about
 
 
 async def test_what_is_accepted_is_shown(agent: Fleet, api: httpx.AsyncClient) -> None:
@@ -320,7 +331,8 @@ async def test_an_agent_that_is_lost(fleet: Fleet, api: httpx.AsyncClient) -> No
 async def test_how_it_ends_is_told(agent: Fleet, api: httpx.AsyncClient) -> None:
     """Success with data; failure with the API server's words; what nobody can tell, with later evidence."""
     good, bad, dark = [(await ask(api))["id"] for _ in range(3)]
-    await end(agent.database, good, data={"replicas": 3, "text": "ä\0"})
+    said = ['unknown field "spec.replica"']
+    await end(agent.database, good, data={"replicas": 3, "text": "ä\0"}, warnings=said)
     error = CommandError(
         code="conflict", message="the object has been modified", status=409, reason="Conflict"
     )
@@ -330,6 +342,9 @@ async def test_how_it_ends_is_told(agent: Fleet, api: httpx.AsyncClient) -> None
     assert (found["state"], found["success"], found["error"]) == ("succeeded", True, None)
     assert found["data"] == {"replicas": 3, "text": "ä\0"}
     assert found["executed_at"] <= found["finished_at"]
+    assert found["warnings"] == said
+    [listed] = (await api.get(f"{COMMANDS}?state=succeeded")).json()["items"]
+    assert listed["warnings"] == said
     found = (await api.get(f"{COMMANDS}/{bad}")).json()
     assert (found["state"], found["success"], found["data"]) == ("failed", False, None)
     assert found["error"] == error.model_dump()
@@ -345,6 +360,23 @@ async def test_how_it_ends_is_told(agent: Fleet, api: httpx.AsyncClient) -> None
         [1],
     )
     assert "evidence" in found["note"]
+
+
+async def test_large_data_is_whole(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """What is more than a message holds was stored in slices, and is one value again."""
+    made = (await ask(api))["id"]
+    data = {"items": [{"name": f"ä-{number}", "text": "x" * 1000} for number in range(3000)]}
+    text = json.dumps(data, ensure_ascii=False)
+    slices = [text[at : at + 700_000] for at in range(0, len(text), 700_000)]
+    async with agent.database.write() as session:
+        await (await session.connection()).execute(
+            sa.insert(_PART),
+            [{"command_id": made, "index": index, "data": data} for index, data in enumerate(slices)][::-1],
+        )
+    await end(agent.database, made, parts=len(slices))
+    answer = await api.get(f"{COMMANDS}/{made}")
+    assert len(answer.content) > 3_000_000
+    assert answer.json()["data"] == data
 
 
 async def test_how_far_it_has_come(agent: Fleet, api: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from schemas.commands import CommandState
 from services.persistence.commands import operations
 from tests.api.commanding import ALL, announce, end
 from tests.api.fixtures import NOW, Fleet
+from tests.api.test_problems import assert_problem
 
 OPERATIONS = "/api/v1/operations"
 RESTART = {"action": "restart", "kind": "deploy", "namespace": "shop", "name": "web"}
@@ -177,3 +178,13 @@ async def test_clusters_show_their_labels(clusters: Fleet, api: httpx.AsyncClien
     """What they can be selected by."""
     items = (await api.get("/api/v1/clusters")).json()["items"]
     assert {item["id"]: item["labels"] for item in items}["eu-1"] == {"env": "prod", "region": "eu"}
+
+
+async def test_an_operation_whose_commands_no_broker_would_carry(
+    clusters: Fleet, api: httpx.AsyncClient
+) -> None:
+    """413 at once, as a single one: accepted, each of its commands would only fail."""
+    metadata, data = {"name": "a"}, {"a": "x" * 1_030_000}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    wanted = {"action": "apply", "params": {"manifest": manifest}, "clusters": ["eu-1", "us-1"]}
+    assert_problem(await api.post(OPERATIONS, json=wanted), 413, "content-too-large")

@@ -203,6 +203,22 @@ ROWS = [
         "90s",
         code=2,
     ),
+    Row("part that is none", "restart deploy/web --max-unavailable 0%", "0% is less than 1", "-h", code=2),
+    Row(
+        "labels of clusters that are none",
+        "restart deploy/web --cluster-selector =prod -y",
+        "--cluster-selector",
+        "env=prod",
+        code=2,
+    ),
+    Row(
+        "an operation on what labels select",
+        "restart deploy -l app=web --max-failures 1 --cluster eu,us -y",
+        "one object that is named",
+        "KIND/NAME",
+        code=2,
+    ),
+    Row("operation that is not named", "operations pause", "Missing argument 'ID'", "-h", code=2),
     Row(
         "set-image without an image", "set-image deploy/web", "an image for a container", "app=nginx", code=2
     ),

@@ -1,6 +1,7 @@
 """`atlhyper apply` and `get --live` against a real API: what files hold, in which order and namespace."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -176,12 +177,13 @@ async def test_what_cannot_be_applied(
 
 
 async def test_live(atlhyper: Run, agents: Agents) -> None:
-    """The object as its agent has read it just now, whole."""
+    """The object as its agent has read it just now, whole; beside it, how old that is."""
     now = manifest("Deployment", "web", "default", spec={"replicas": 7})
     agents.act = lambda _: {"object": now, "read_at": "2026-11-21T08:00:00Z"}
     result = await atlhyper("get", "deploy/web", "--live", "-o", "yaml")
     assert result.exit_code == 0, result.output
     assert yaml.safe_load(result.stdout) == now
+    assert re.search(r"eu: deployments/web as of 2026-11-21T08:00:00Z, [\d.]+s ago, redacted", result.stderr)
     assert agents.asked[0].params["verb"] == "get"
 
 

@@ -123,9 +123,10 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp
         if "--all-containers" in arguments:  # kubectl takes them in no order
             output, expected = ("".join(sorted(text.splitlines(True))) for text in (output, expected))
         assert output == expected, arguments
-    arguments = ["-n", namespace, "svc/web", "-c", "app", "--tail=1", "--prefix"]
-    code, output, errors = await run(log_reading, tmp_path, *arguments)
-    assert output == "".join(f"[pod/{pod.name}/app] line 11\n" for pod in pods)
+    for flag in ("--prefix", "--all-pods"):
+        arguments = ["-n", namespace, "svc/web", "-c", "app", "--tail=1", flag]
+        code, output, errors = await run(log_reading, tmp_path, *arguments)
+        assert output == "".join(f"[pod/{pod.name}/app] line 11\n" for pod in pods)
     code, output, errors = await run(log_reading, tmp_path, "-n", namespace, name, "--tail=1")
     assert (code, output) == (0, "line 11\n")
     assert errors == 'note: defaulted container "app" out of: app, sidecar\n'

@@ -1,6 +1,8 @@
 """A command by REST on the whole system: a real API server has noted it once, and its result is read."""
 
 import json
+import os
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.cli.cluster.control_plane import ControlPlane
+from services.cli.cluster.nodes import node_manifest
 from tests.e2e.system import System
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
@@ -72,3 +75,54 @@ def test_what_was_not_done_says_why(system: System, control_plane: ControlPlane,
     _, command = post(system, body, str(uuid.uuid4()))
     assert (command["state"], command["error"]["code"]) == ("failed", "not_found"), command
     assert changes(control_plane, command["id"]) == []
+
+
+@pytest.fixture
+def held_node(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
+    """A node whose only pod may not be evicted."""
+    name = f"held-{uuid.uuid4().hex[:6]}"
+    labels = {"app": name}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "held", "namespace": namespace, "labels": labels},
+        "spec": {"nodeName": name, "containers": [{"name": "app", "image": "example.com/app:1"}]},
+    }
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "held", "namespace": namespace},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
+    }
+    for manifest in (budget, node_manifest(name), pod):
+        control_plane.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    for condition, what in (
+        ("condition=Ready", "pod/held"),
+        ("jsonpath={.status.currentHealthy}=1", "pdb/held"),
+    ):
+        control_plane.kubectl("-n", namespace, "wait", f"--for={condition}", "--timeout=30s", what)
+    yield name
+    control_plane.kubectl("delete", "node", name)
+
+
+def test_what_a_damaged_journal_held_is_unknown(system: System, held_node: str) -> None:
+    """The agent dies in the middle of a drain, and its file is damaged: it starts all the same, sets the file
+    aside and counts it, the drain ends as `unknown` long before its time is over, and others are done.
+    """
+    body = {"action": "drain", "name": held_node, "params": {"force": True}, "timeout": "10m"}
+    accepted = system.http.post(
+        f"{system.api_url}/api/v1/commands", json={"cluster_id": system.cluster_id, **body}
+    ).json()
+    path = f"/commands/{accepted['id']}"
+    system.until(lambda: "is held" in ((system.get(path)["progress"] or {}).get("message") or ""))
+    file = system.home / "agent" / f"kubernetes_{system.cluster_id}.db"
+    os.kill(system.state["processes"]["agent"], signal.SIGKILL)
+    for each in (file, file.with_name(f"{file.name}-wal")):  # before it is started again
+        each.write_bytes(b"\xa5" * each.stat().st_size)
+    ended = system.until(lambda: (found := system.get(path))["success"] is not None and found, 60)
+    assert (ended["state"], ended["error"]["code"]) == ("unknown", "journal_lost"), ended
+    assert file.with_name(f"{file.name}.damaged").read_bytes().startswith(b"\xa5")
+    told = system.http.get(f"http://{system.environment['AGENT_METRICS_LISTEN']}/metrics").text
+    assert "atlhyper_agent_state_damaged_total 1.0" in told
+    _, next_one = post(system, {"action": "uncordon", "name": held_node}, str(uuid.uuid4()))
+    assert next_one["state"] == "succeeded", next_one

@@ -4,6 +4,9 @@ import argparse
 import asyncio
 import random
 import secrets
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -89,6 +92,21 @@ def _run_commands(seed: int, kills: int, keep: Path | None) -> of_commands.Resul
         )
 
 
+def _run_writes() -> bool:
+    """The agent alone, killed when it asks the disk for the n-th time, for one n after the other (strace)."""
+    if shutil.which("strace") is None:
+        print("the agent was not killed at its writes: strace is not installed")
+        return True
+    where = "tests/agent/test_commands_crashes.py::test_killed_at_every_write"
+    asked = [sys.executable, "-m", "pytest", "-q", "-rP", "-p", "no:cacheprovider", where]
+    done = subprocess.run(asked, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    print(
+        *([line for line in lines if line.startswith("agent, killed")] or lines[-30:]), sep="\n", flush=True
+    )
+    return done.returncode == 0
+
+
 def main() -> int:
     """0 when every invariant held in every run and no run was void."""
     arguments = _arguments()
@@ -113,6 +131,7 @@ def main() -> int:
         kills = _run_commands(seed, arguments.commands, arguments.keep)
         print(kills.text(), of_commands.table([kills]), sep="\n", flush=True)
         bad += [f"seed {kills.seed} of commands violated"] if kills.violations else []
+        bad += [] if _run_writes() else ["the agent's writes violated"]
     print(
         f"{len(results)} runs, {sum(r.changes for r in results)} changes: " + (", ".join(bad) or "all held")
     )

@@ -66,10 +66,10 @@ class Commands:
     def __init__(self, db: Database) -> None:
         self.db = db
 
-    async def accept(self, command: Command) -> str:
+    async def accept(self, command: Command, signature: str = "") -> str:
         """As an api does; its id."""
         async with self.db.write(durable=True) as session:
-            assert await insert_command(await session.connection(), command)
+            assert await insert_command(await session.connection(), command, signature=signature)
         return command.id
 
     async def row(self, command_id: str) -> Any:

@@ -121,10 +121,10 @@ async def test_a_command_is_sent_done_and_confirmed(
     duty: CommandsDuty, commands: Commands, taker: CommandAgent, bus: Connect
 ) -> None:
     """From accepted to succeeded, with all its times. The agent may forget it, the outbox is empty, and what
-    the agent got is what is stored, byte for byte.
+    the agent got is what is stored, byte for byte, with the signature over these bytes.
     """
     command = command_for(A)
-    await commands.accept(command)
+    await commands.accept(command, signature="b3ZlciB0aGUgYm9keQ==")
     await commands.hint(await bus("api"))
     await until(lambda: command.id in taker.confirmed)
     row = await commands.row(command.id)
@@ -139,6 +139,7 @@ async def test_a_command_is_sent_done_and_confirmed(
     assert message.headers["Nats-Msg-Id"] == f"{command.id}.1"
     assert message.headers["ce-id"] == command.id
     assert message.headers["ce-journal"] == taker.journal_id
+    assert message.headers["ce-signature"] == "b3ZlciB0aGUgYm9keQ=="
     assert datetime.fromisoformat(message.headers["ce-expirytime"]) == command.start_by
     assert 55 <= int(message.headers["Nats-TTL"]) <= 60
 

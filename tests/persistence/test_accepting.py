@@ -19,7 +19,8 @@ from schemas.commands import (
 )
 from schemas.ids import AgentKind, kubernetes, uuid7
 from services.persistence import queries, tables
-from services.persistence.commands.accept import Earlier, accept, earlier
+from services.persistence.commands.accept import accept, earlier
+from services.persistence.commands.idempotency import Earlier
 from services.persistence.commands.requests import request_cancel
 from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database

@@ -26,7 +26,8 @@ from schemas.errors import ContractError
 from schemas.ids import Target
 from services.persistence import tables
 from services.persistence.commands import outbox, results, states
-from services.persistence.commands.outbox import Attempt, Outcome, Pace, Place
+from services.persistence.commands.attempts import Attempt, Outcome, Place
+from services.persistence.commands.pace import Pace
 from services.persistence.commands.results import Applied, Body, Report
 from services.persistence.commands.states import ending
 from services.persistence.cursors import CursorStore

@@ -1,5 +1,6 @@
 """The outbox: what is due, what is counted before it is sent, and what the broker can say of it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +13,9 @@ from schemas.ids import Target
 from schemas.presence import Health, Heartbeat
 from services.persistence import retention, tables
 from services.persistence.commands import cancels, outbox, states
+from services.persistence.commands.attempts import Attempt, Outcome, Outgoing, Place
 from services.persistence.commands.figures import figures
-from services.persistence.commands.outbox import Attempt, Outcome, Outgoing, Pace, Place
+from services.persistence.commands.pace import Pace
 from services.persistence.commands.requests import request_cancel
 from services.persistence.commands.states import Move, ending
 from services.persistence.database.engine import Database
@@ -88,6 +90,29 @@ async def test_the_longest_due_are_sent_first(db: Database, commands: Commands) 
     turn = await send_new(db, limit=3)
     assert [item.command_id for item in turn.outgoing] == [command.id for command in made[3:]]
     assert not turn.full
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "asked for"])
+async def test_what_is_canceled_while_it_is_looked_at_is_not_sent(
+    db: Database, commands: Commands, *, ended: bool
+) -> None:
+    """Whether it was ended meanwhile or its end was only asked for: nothing of it is sent any more."""
+    await beat(db, A, "j1")
+    command = command_for(A)
+    await commands.accept(command)
+    async with db.write(durable=True) as session:
+        connection = await session.connection()
+        now = datetime.now(UTC)
+        assert await request_cancel(connection, command.id, now)
+        if ended:
+            [row] = (await states.lock(connection, [command.id])).values()
+            await states.advance_all(connection, [outbox.canceled(row, now)], now)
+        sending = asyncio.create_task(send_new(db))
+        await asyncio.sleep(0.5)  # it has looked, and waits for the row
+    turn = await sending
+    assert turn.outgoing == []
+    row = await commands.row(command.id)
+    assert (row.state, row.attempts) == (CommandState.CANCELED, 0)
 
 
 async def test_what_the_broker_has_is_sent(db: Database, commands: Commands) -> None:

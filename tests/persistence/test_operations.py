@@ -1,7 +1,7 @@
 """Operations: one command for each target, never more at one time than wanted, on both databases."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from schemas.commands import CommandCompleted, CommandError, CommandObject, CommandState, TargetReference
 from schemas.ids import AgentKind, uuid7
 from schemas.operations import Operation, OperationState, Strategy
-from services.persistence import tables
+from services.persistence import retention, tables
 from services.persistence.commands import operations
 from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database
@@ -185,3 +185,21 @@ async def test_every_command_is_in_the_outbox(db: Database) -> None:
     async with db.read() as session:
         due = await (await session.connection()).scalars(sa.select(OUTBOX.c.command_id))
         assert sorted(due) == sorted(commands)
+
+
+async def test_its_commands_are_kept_as_long_as_it_is(db: Database) -> None:
+    """An agent that has had its turn has none again, however long the others take; then all goes."""
+    id_ = await accepted(db)
+    [first] = await operations.step(db, id_)
+    await end(db, first)
+    keep = retention.Keep(rows=timedelta(days=30), tombstones=timedelta(hours=1))
+    much_later = datetime.now(UTC) + timedelta(days=365)
+    assert await retention.forget(db, keep, much_later) == 0
+    [second] = await operations.step(db, id_)
+    assert await states(db, id_) == ["succeeded", "accepted", "", "", ""]
+    await operations.cancel(db, id_, "enough")
+    await end(db, second, CommandState.CANCELED)
+    assert await retention.forget(db, keep, much_later) == 3
+    assert await states(db, id_) == []
+    async with db.read() as session:
+        assert (await list_operations(session, limit=10)).items == []

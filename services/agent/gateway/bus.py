@@ -25,7 +25,7 @@ from services.runtime.bus.client import Bus, BusError, MessageTooLarge
 _log = logs.get_logger(__name__)
 
 COMPRESS_ABOVE = 4096
-"""Bytes of a frame from which on it travels as gzip."""
+"""Bytes of a frame, or of a report, from which on it travels as gzip."""
 
 
 class Outgoing(NamedTuple):

@@ -23,7 +23,7 @@ from schemas.envelope import Envelope
 from schemas.ids import Target
 from schemas.subjects import Down
 from schemas.topology import COMMANDS
-from services.agent.gateway.bus import BusGateway, Outgoing
+from services.agent.gateway.bus import COMPRESS_ABOVE, BusGateway, Outgoing
 from services.agent.gateway.interfaces import Order, Report
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, MessageTooLarge
@@ -38,8 +38,6 @@ FRESH = 0.5
 """Seconds that a pull has waited when what then comes first has only just been stored."""
 REJECT = 3.0
 """Seconds that a message which can't be read may hold up the others."""
-COMPRESS_ABOVE = 4096
-"""Bytes of a report from which on it travels as gzip."""
 
 _TYPES: dict[type[BaseModel], registry.EventType[Any]] = {
     CommandReceived: registry.COMMAND_RECEIVED,

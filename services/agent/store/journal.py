@@ -132,7 +132,8 @@ class Journal:
     async def accept(self, entries: Sequence[Entry]) -> None:
         """Take custody: on the disk when it returns. One that has ended already carries its result.
 
-        Raises StateUnavailable or StateDamaged; nothing of it is here then.
+        Raises StateUnavailable or StateDamaged; nothing of it is here then. The disk may have taken it all
+        the same: the next reading of the file tells.
         """
         await to_its_end(self._accept(entries))
 
@@ -170,15 +171,20 @@ class Journal:
         """The other end has committed these results; those of them for which that was news."""
         return await to_its_end(self._confirm(command_ids))
 
-    async def recover(self) -> None:
-        """Write what waits once the disk takes it again, and forget what is old; for ever."""
-        pruned = asyncio.get_running_loop().time()
+    async def recover(self, reloaded: Callable[[], None]) -> None:
+        """Write what waits once the disk takes it again, and forget what is old; for ever.
+
+        `reloaded` is called when the file was read anew: there may be more than anybody was told.
+        """
+        loop = asyncio.get_running_loop()
+        pruned = loop.time()
         while True:
             await asyncio.sleep(RETRY)
             if self._failing or self._unsaved or self._generation != self._file.damaged:
                 await to_its_end(self._load())
-            if asyncio.get_running_loop().time() - pruned > PRUNE:
-                pruned = asyncio.get_running_loop().time()
+                reloaded()
+            if loop.time() - pruned > PRUNE:
+                pruned = loop.time()
                 await self.prune()
 
     async def prune(self) -> None:
@@ -242,6 +248,7 @@ class Journal:
             self._check()
             if self._failing:  # what the file holds is uncertain until it was read again
                 raise StateUnavailable(self._failing)
+            entries = [entry for entry in entries if entry.id not in self._held]  # read while we waited
             numbered = [(self._number + place, entry, b"") for place, entry in enumerate(entries, 1)]
             lasting = any(entry.done for entry in entries)
             try:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from schemas.actions import ACTIONS, capability
 from schemas.commands import Action, Command, CommandObject, Nature, TargetReference
@@ -42,9 +43,8 @@ class Intent:
 
     @property
     def reads(self) -> bool:
-        """Whether it changes nothing, on purpose or by its nature."""
-        asks = self.action.name == "dynamic" and self.params.get("verb") in ("get", "list")
-        return self.action.nature is Nature.READ or asks
+        """Whether it changes nothing."""
+        return self.action.nature_of(self.params) is Nature.READ
 
 
 def fingerprint(plain: Any) -> str:
@@ -91,13 +91,18 @@ def command(
         finish_by=finish_by,
         actor=actor,
     )
+    check_size(made)
+    return made
+
+
+def check_size(made: BaseModel) -> None:
+    """Of a command, or what becomes one. Raises ProblemError when no broker would carry it."""
     if len(made.model_dump_json().encode()) > MAX_BYTES:
         raise ProblemError(
             problems.CONTENT_TOO_LARGE,
             f"the command has more than {MAX_BYTES} bytes, which no broker would carry",
             "ask for less at once, such as a smaller manifest",
         )
-    return made
 
 
 def check_capable(wish: Intent, status: AgentStatus) -> None:
@@ -150,6 +155,8 @@ def _object(wanted: Wanted, action: Action) -> CommandObject:
     outer = wanted.model_dump(include={"resource", "kind", "namespace", "name", "uid"}, exclude_none=True)
     for place, fields in (("object.", inner), ("", outer)):
         for name, value in fields.items():
+            if not value:  # as our own answers show what is not there
+                continue
             meant = "resource" if name == "kind" else name
             if meant in given:
                 raise wrong(place + name, f"is there beside {given[meant][0]}", "give it once")

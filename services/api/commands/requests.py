@@ -16,7 +16,7 @@ MAX_TIMEOUT = 86400.0
 """Seconds that it may take from then on."""
 
 _NAME = r"^[^/%\x00-\x20\x7f]+$"
-_NAMESPACE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_NAMESPACE = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$"
 _DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
 
@@ -35,7 +35,11 @@ Resource = Annotated[
 ]
 Namespace = Annotated[
     str | None,
-    Field(pattern=_NAMESPACE, max_length=63, description="Its namespace; none for a cluster-scoped object."),
+    Field(
+        pattern=_NAMESPACE,
+        max_length=63,
+        description="Its namespace; none for a cluster-scoped object.",
+    ),
 ]
 Name = Annotated[str | None, Field(pattern=_NAME, max_length=253, description="Its name.")]
 Uid = Annotated[

@@ -8,10 +8,10 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 
-from schemas.commands import CommandState
+from schemas.commands import OPEN_STATES, CommandState
 from services.api import examples, parameters
 from services.api.commands import accepting, models, showing
-from services.api.commands.keys import Key, key_text
+from services.api.commands.keys import Key, key_text, same
 from services.api.commands.requests import SHAPES, CancelWanted, NewCommand
 from services.api.commands.waiting import MAX_WAIT, CommandNews
 from services.api.examples import answer
@@ -22,7 +22,7 @@ from services.api.http.problems import ProblemError
 from services.api.http.streaming import while_there
 from services.api.lookup import find_agent
 from services.persistence import queries
-from services.persistence.commands.accept import Earlier, accept, earlier
+from services.persistence.commands.accept import accept, earlier
 from services.persistence.commands.requests import request_cancel
 from services.persistence.database import clock as database_clock
 from services.persistence.database.engine import Database
@@ -56,6 +56,11 @@ _EXAMPLES: list[dict[str, Any]] = [
         "params": {"replicas": 3},
     }
 ]
+_STATES: dict[str, tuple[str, ...]] = {
+    **{state.value: (state.value,) for state in CommandState},
+    "open": tuple(state.value for state in OPEN_STATES),
+}
+"""What may be asked for, and what is meant by it."""
 
 
 def _text(name: str, description: str) -> Any:
@@ -136,7 +141,11 @@ class CommandController(Controller):
         """A page of commands, the newest first, without the data of their results."""
         targets = parameters.clusters(cluster)
         where = queries.CommandFilter(
-            targets=targets, states=_states(state_), action=action, actor=actor_, operation=operation
+            targets=targets,
+            states=parameters.states(state_, _STATES),
+            action=action,
+            actor=actor_,
+            operation=operation,
         )
         async with database.read() as session:
             for target in targets or ():
@@ -198,14 +207,11 @@ class CommandController(Controller):
         if asked:
             await news.tell([id])
             return await _answered(database, clock, id, created=True)
-        answer = await _answered(database, clock, id)
-        if answer.content.state != CommandState.CANCELED:
-            raise ProblemError(
-                problems.COMMAND_ENDED,
-                f"the command has ended as {answer.content.state}",
-                problems.COMMAND_ENDED.next,
-            )
-        return answer
+        ended = await _answered(database, clock, id)
+        if (state := ended.content.state) != CommandState.CANCELED:
+            kind = problems.COMMAND_ENDED
+            raise ProblemError(kind, f"the command has ended as {state}", kind.next)
+        return ended
 
 
 async def _accepted(
@@ -215,7 +221,7 @@ async def _accepted(
     async with database.read() as session:
         # First of all: what was accepted once is so, however late or impossible it would be by now.
         if (known := await earlier(session, actor, key)) is not None:
-            return _same(known, fingerprint)
+            return same(known, fingerprint, "command")
         target = accepting.target(wanted)
         wish = accepting.intent(wanted, target.kind)
         status = await find_agent(session, target)
@@ -224,7 +230,7 @@ async def _accepted(
     command = accepting.command(wish, status, actor, now, start_by, finish_by)
     known = await accept(database, command, idempotency_key=key, fingerprint=fingerprint)
     if known is not None:
-        return _same(known, fingerprint)
+        return same(known, fingerprint, "command")
     await news.tell([command.id])
     return command.id
 
@@ -252,15 +258,6 @@ async def waited(request: Request[Any, Any, Any], news: CommandNews, id: str, se
         await while_there(request.receive, news.ended(id, seconds))
 
 
-def _same(known: Earlier, fingerprint: str) -> str:
-    """The id of the command that a key was used for, if for the same. Raises ProblemError."""
-    if known.fingerprint == fingerprint:
-        return known.command_id
-    kind = problems.KEY_REUSED
-    detail = f"Idempotency-Key: another request was made with this key: command {known.command_id}"
-    raise ProblemError(kind, detail, kind.next)
-
-
 def seconds_of(wait: str | None, most: float = MAX_WAIT) -> float:
     """Of a parameter `wait`, 0 for none. Raises ProblemError."""
     if wait is None:
@@ -279,18 +276,6 @@ def no_seat(news: CommandNews) -> ProblemError:
     kind = problems.TOO_MANY_WAITERS
     detail = f"{news.seats.number} requests wait for the end of a command already"
     return ProblemError(kind, detail, kind.next)
-
-
-def _states(given: list[str] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    known: dict[str, tuple[str, ...]] = {state.value: (state.value,) for state in CommandState}
-    known["open"] = tuple(state.value for state in CommandState if not state.terminal)
-    named = [part.strip() for some in given for part in some.split(",")]
-    for name in named:
-        if name not in known:
-            raise problems.invalid("state", f"{name!r} is not a state", f"there are: {', '.join(known)}")
-    return tuple(sorted({state for name in named for state in known[name]}))
 
 
 def _stands(clock: ClockWatch | None) -> str:

@@ -13,7 +13,7 @@ from schemas.ids import AgentKind
 from schemas.operations import OperationState
 from services.api import examples, parameters
 from services.api.commands.accepting import fingerprint, intent
-from services.api.commands.keys import Key, key_text
+from services.api.commands.keys import Key, key_text, same
 from services.api.commands.models import CommandError, CommandObject, Target
 from services.api.commands.waiting import CommandNews
 from services.api.examples import answer
@@ -46,6 +46,7 @@ _EXAMPLES: list[dict[str, Any]] = [
         "strategy": {"max_unavailable": "10%", "max_failures": 1},
     }
 ]
+_STATES = {state.value: (state.value,) for state in OperationState}
 
 
 class OperationController(Controller):
@@ -104,7 +105,7 @@ class OperationController(Controller):
         """A page of operations, the newest first."""
         async with database.read() as session:
             page = await queries.list_operations(
-                session, _states(state_), limit=limit, continue_=continue_ or ""
+                session, parameters.states(state_, _STATES), limit=limit, continue_=continue_ or ""
             )
         return models.OperationList(
             items=[models.Operation(**_members(item)) for item in page.items],
@@ -189,29 +190,13 @@ async def _accepted(database: Database, actor: str, wanted: NewOperation, key: s
     """The id of the operation, which is stored now, or was under this key before. Raises ProblemError."""
     async with database.read() as session:
         if (known := await operations.earlier(session, actor, key)) is not None:
-            return _same(known, fingerprint_)
+            return same(known, fingerprint_, "operation")
         wish = intent(wanted, AgentKind.KUBERNETES)
         agents = await accepting.targets(session, wanted)
         now = await database_clock.now(await session.connection())
     operation = accepting.operation(wish, wanted, agents, actor, now)
-    async with database.write(durable=True) as session:
-        connection = await session.connection()
-        if await operations.insert_operation(
-            connection, operation, idempotency_key=key, fingerprint=fingerprint_
-        ):
-            return operation.id
-        known = await operations.earlier(session, actor, key)
-    assert known is not None
-    return _same(known, fingerprint_)
-
-
-def _same(known: tuple[str, str], fingerprint_: str) -> str:
-    id_, before = known
-    if before == fingerprint_:
-        return id_
-    kind = problems.KEY_REUSED
-    detail = f"Idempotency-Key: another request was made with this key: operation {id_}"
-    raise ProblemError(kind, detail, kind.next)
+    known = await operations.accept(database, operation, idempotency_key=key, fingerprint=fingerprint_)
+    return operation.id if known is None else same(known, fingerprint_, "operation")
 
 
 async def _decided(
@@ -269,14 +254,3 @@ def _turn(turn: StoredTurn) -> models.Turn:
         finished_at=turn.finished_at,
         error=None if turn.error is None else CommandError(**msgspec.structs.asdict(turn.error)),
     )
-
-
-def _states(given: list[str] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    named = [part.strip() for some in given for part in some.split(",")]
-    for name in named:
-        if name not in list(OperationState):
-            there = ", ".join(OperationState)
-            raise problems.invalid("state", f"{name!r} is not a state", f"there are: {there}")
-    return tuple(sorted(set(named)))

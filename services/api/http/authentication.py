@@ -15,7 +15,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from services.api.http import answering, problems
-from services.api.http.limits import Broken
+from services.api.http.limits import Broken, has_content
 from services.api.http.problems import ProblemError
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
@@ -28,7 +28,7 @@ from services.runtime.settings import StoreSettings
 _log = logs.get_logger(__name__)
 
 OPEN = frozenset({"/livez", "/readyz"})
-"""Probes have no token."""
+"""Probes have no token; nor have they content, which takes a place of the request's own while it comes."""
 _METRICS = "/metrics"
 """What tells of a database that is away does not end with it: a token that was known before will do."""
 _CHECK = 1.0
@@ -116,7 +116,7 @@ class Authentication:
         self._authenticator = authenticator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["path"] in OPEN:
+        if scope["type"] != ScopeType.HTTP or (scope["path"] in OPEN and not has_content(scope)):
             await self._app(scope, receive, send)
             return
         try:
@@ -181,7 +181,7 @@ async def _answer(error: ProblemError, scope: HTTPScope, receive: Receive, send:
 
 async def _read_past(scope: HTTPScope, receive: Receive) -> bool:
     """Whether content is left unread."""
-    if not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+    if not has_content(scope):
         return False
     size, more = 0, True
     try:

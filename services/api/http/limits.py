@@ -7,7 +7,7 @@ copied beside it.
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +113,7 @@ class Limiter:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        content = _has_content(_headers(scope))
+        content = has_content(scope)
         if (refusal := self._refusal(scope)) is not None:
             await answering.respond(send, refusal, answering.instance(scope), close=content)
         elif not content and (scope["path"] in _UNCOUNTED or _LOGS.fullmatch(scope["path"])):
@@ -224,7 +224,9 @@ def _headers(scope: HTTPScope) -> dict[bytes, bytes]:
     return dict(scope["headers"])
 
 
-def _has_content(headers: Mapping[bytes, bytes]) -> bool:
+def has_content(scope: HTTPScope) -> bool:
+    """Whether a request announces any."""
+    headers = _headers(scope)
     return b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0") != b""
 
 

@@ -8,7 +8,7 @@ from schemas.commands import TargetReference
 from schemas.ids import AgentKind, uuid7
 from schemas.operations import Operation, Strategy
 from schemas.selectors import SelectorError, parse_label_selector
-from services.api.commands.accepting import Intent, check_capable
+from services.api.commands.accepting import Intent, check_capable, check_size
 from services.api.http import problems
 from services.api.http.content import invalid, wrong
 from services.api.http.problems import InvalidParameter, ProblemError
@@ -59,7 +59,9 @@ async def targets(session: Session, wanted: NewOperation) -> list[AgentStatus]:
 def operation(
     wish: Intent, wanted: NewOperation, agents: Sequence[AgentStatus], actor: str, now: datetime
 ) -> Operation:
-    """The operation, with a new id. Raises ProblemError when one of its agents would refuse."""
+    """The operation, with a new id. Raises ProblemError when one of its agents would refuse, and when its
+    commands would be too large.
+    """
     refused: list[tuple[str, ProblemError]] = []
     for agent in agents:
         try:
@@ -74,7 +76,7 @@ def operation(
             f"{first.detail}",
             "leave them out, or put that right first: nothing was begun anywhere",
         )
-    return Operation(
+    made = Operation(
         id=uuid7(),
         action=wish.action.name,
         object=wish.object,
@@ -85,6 +87,8 @@ def operation(
         created_at=now,
         actor=actor,
     )
+    check_size(made.model_copy(update={"targets": made.targets[:1]}))
+    return made
 
 
 def _strategy(wanted: StrategyWanted, count: int) -> Strategy:

@@ -1,16 +1,23 @@
 """`atlhyper apply`: server-side apply of what files hold, on one or several clusters."""
 
+from typing import TYPE_CHECKING
+
 import rich_click as click
 
 from services.cli.acting import options as acting
-from services.cli.acting import targets
+from services.cli.acting import spreading, targets
 from services.cli.acting.options import Acting, Handling
+from services.cli.acting.rollout import rollout
 from services.cli.acting.running import Request
 from services.cli.acting.targets import Object
 from services.cli.acting.verbs import carry_out
 from services.cli.client import Client
 from services.cli.context import resolve
 from services.cli.options import Selection, context
+from services.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from services.cli.acting.manifests import Manifest
 
 
 @click.command(cls=Acting)
@@ -26,6 +33,7 @@ from services.cli.options import Selection, context
 @acting.namespace
 @click.option("--force-conflicts", is_flag=True, help="Take fields over from other managers.")
 @acting.handling
+@rollout
 @context
 def apply(
     names: tuple[str, ...],
@@ -49,20 +57,28 @@ def apply(
     found = manifests.read(names, recursive=recursive)
     for manifest in found:
         manifest.check(namespace)
+    where = Selection.of(clusters)
+
+    def request(manifest: "Manifest", cluster: str) -> Request:
+        params = {
+            "manifest": manifest.content,
+            "namespace": namespace or "default",
+            "force": force_conflicts,
+        }
+        return Request(action="apply", about=Object(cluster=cluster), params=params)
+
     with Client(resolve(context)) as client:
-        lanes = [
-            [
-                Request(
-                    action="apply",
-                    about=Object(cluster=cluster),
-                    params={
-                        "manifest": manifest.content,
-                        "namespace": namespace or "default",
-                        "force": force_conflicts,
-                    },
+        if going := handling.rollout:
+            if len(found) > 1:
+                raise UserError(
+                    f"an operation is for one object, and the files hold {len(found)}",
+                    "apply one file, and the next one when that has succeeded",
+                    2,
                 )
-                for manifest in found
-            ]
-            for cluster in targets.clusters(client, Selection.of(clusters))
+            chosen = spreading.clusters(client, going, where)
+            made = request(found[0], chosen[0])
+            raise SystemExit(spreading.carry_out(client, going, handling, chosen, made))
+        lanes = [
+            [request(manifest, cluster) for manifest in found] for cluster in targets.clusters(client, where)
         ]
         carry_out(client, lanes, handling)

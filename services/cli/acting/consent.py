@@ -26,20 +26,29 @@ def ask(requests: Sequence[Request], handling: Handling) -> None:
     if not destroys and len(clusters) == 1:
         return
     what = f"{_verbs(requests)} {_count(len(requests), 'object')} in {_count(len(clusters), 'cluster')}"
+    agree(what, [_line(request) for request in requests])
+
+
+def agree(what: str, lines: Sequence[str]) -> None:
+    """Show what it is about, and have it agreed to. Raises UserError."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UserError(
             f"nobody can be asked here whether it is meant: {what}",
             "-y says that it is; --dry-run has it tried without an effect",
             2,
         )
-    click.echo(f"{what}:", err=True)
-    for request in requests[:_SHOWN]:
-        where = f" -n {request.namespace}" if request.namespace else ""
-        click.echo(printable(f"  {request.about.cluster}   {request.label}{where}"), err=True)
-    if len(requests) > _SHOWN:
-        click.echo(f"  … and {len(requests) - _SHOWN} more", err=True)
+    click.echo(printable(f"{what}:"), err=True)
+    for line in lines[:_SHOWN]:
+        click.echo(printable(f"  {line}"), err=True)
+    if len(lines) > _SHOWN:
+        click.echo(f"  … and {len(lines) - _SHOWN} more", err=True)
     if not click.confirm("Is that meant?", err=True):
         raise UserError("not agreed: nothing was done")
+
+
+def _line(request: Request) -> str:
+    where = f" -n {request.namespace}" if request.namespace else ""
+    return f"{request.about.cluster}   {request.label}{where}"
 
 
 def _verbs(requests: Sequence[Request]) -> str:

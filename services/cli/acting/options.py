@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from services.cli import completion, options, render
+from services.cli.acting.rollout import Portion, Rollout
 from services.cli.options import Selection
 from services.cli.render import Output
 from services.runtime.errors import UserError
@@ -65,6 +66,8 @@ class Handling:
     agreed: bool = False
     """Nobody has to be asked (`-y`)."""
     output: Output = Output.TABLE
+    rollout: Rollout | None = None
+    """One operation for all clusters, a few at a time; None: a command for each object."""
 
     @classmethod
     def of(
@@ -75,6 +78,9 @@ class Handling:
         dry_run: bool,
         yes: bool,
         output: str,
+        max_unavailable: Portion | None = None,
+        max_failures: Portion | None = None,
+        cluster_selector: str | None = None,
     ) -> "Handling":
         """From what was typed. Raises UserError."""
         return cls(
@@ -84,6 +90,7 @@ class Handling:
             dry_run=dry_run,
             agreed=yes,
             output=Output(output),
+            rollout=Rollout.of(max_unavailable, max_failures, cluster_selector),
         )
 
 

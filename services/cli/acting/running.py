@@ -213,9 +213,13 @@ class Progress:
         if text and self._last.get(item["id"]) != text:
             self._last[item["id"]] = text
             self.say(f"{_who(item)}: {text}")
-        elif self._status and item["state"] not in TERMINAL:
-            waited = render.span(int(time.monotonic() - self._began))
-            self._line(f"{_who(item)}: {item['state']} ({waited})")
+        elif item["state"] not in TERMINAL:
+            self.status(f"{_who(item)}: {item['state']}")
+
+    def status(self, text: str) -> None:
+        """How it stands now: on a terminal one line, which the next one replaces."""
+        if self._status:
+            self._line(f"{text} ({render.span(int(time.monotonic() - self._began))})")
 
     def say(self, text: str) -> None:
         """A line, unless it was the last one already."""

@@ -5,10 +5,11 @@ from typing import Any
 
 import rich_click as click
 
-from services.cli.acting import consent, targets
+from services.cli.acting import consent, spreading, targets
 from services.cli.acting import options as acting
 from services.cli.acting.options import Acting, Handling
 from services.cli.acting.outcome import finish
+from services.cli.acting.rollout import rollout
 from services.cli.acting.running import Request, Runner, Task
 from services.cli.acting.targets import Object
 from services.cli.client import Client
@@ -22,6 +23,7 @@ from services.runtime.errors import UserError
 @click.option("--replicas", type=click.IntRange(min=0), required=True, help="How many there are to be.")
 @click.option("--current-replicas", type=click.IntRange(min=0), help="Only if there are so many now.")
 @acting.handling
+@rollout
 @context
 def scale(
     words: tuple[str, ...],
@@ -44,6 +46,7 @@ def scale(
 @click.command(cls=Acting)
 @acting.objects
 @acting.handling
+@rollout
 @context
 def restart(
     words: tuple[str, ...], where: Selection, everything: bool, handling: Handling, context: str | None
@@ -59,6 +62,7 @@ def restart(
 @acting.objects
 @click.option("--to-revision", type=click.IntRange(min=0), default=0, help="0: the one before the present.")
 @acting.handling
+@rollout
 @context
 def rollback(
     words: tuple[str, ...],
@@ -81,6 +85,7 @@ def rollback(
 @click.command("set-image", cls=Acting)
 @acting.objects
 @acting.handling
+@rollout
 @context
 def set_image(
     words: tuple[str, ...], where: Selection, everything: bool, handling: Handling, context: str | None
@@ -115,6 +120,7 @@ def set_image(
 )
 @click.option("--evict", is_flag=True, help="Pods: evict, which disruption budgets may refuse.")
 @acting.handling
+@rollout
 @context
 def delete(
     words: tuple[str, ...],
@@ -237,6 +243,10 @@ def _on_objects(
     request: Callable[[Object], Request],
 ) -> None:
     with Client(resolve(context)) as client:
+        if going := handling.rollout:
+            raise SystemExit(
+                spreading.on_one_object(client, going, handling, where, words, request, everything=everything)
+            )
         found = targets.objects(client, where, words, everything=everything)
         carry_out(client, [[request(about)] for about in found], handling)
 

@@ -7,6 +7,7 @@ from schemas import registry, subjects
 from schemas.control import ResultsConfirmed
 from schemas.ids import Target
 from services.master.commands import metrics
+from services.master.concurrently import for_each
 from services.master.teller import Teller
 from services.runtime.failpoints import Point, reach
 
@@ -47,11 +48,11 @@ class ResultConfirmations:
                 for target, ids in ((target, list(some)) for target, some in due.items())
                 for start in range(0, len(ids), AT_ONCE)
             ]
-            for start in range(0, len(messages), AT_ONCE):
-                await asyncio.gather(*(self._tell(*message) for message in messages[start : start + AT_ONCE]))
+            await for_each(messages, self._tell, AT_ONCE)
             await asyncio.sleep(PAUSE)
 
-    async def _tell(self, target: Target, command_ids: list[str]) -> None:
+    async def _tell(self, message: tuple[Target, list[str]]) -> None:
+        target, command_ids = message
         await reach(Point.RESULT_BEFORE_CONFIRM)
         body = ResultsConfirmed(command_ids=command_ids)
         if await self._teller.tell(subjects.control(target, "results"), registry.RESULTS_CONFIRMED, body):

@@ -14,8 +14,8 @@ from typing import Any
 from schemas import subjects, topology
 from schemas.ids import Target
 from services.master.commands import metrics
-from services.master.concurrently import all_of
-from services.persistence.commands.outbox import Place
+from services.master.concurrently import all_of, for_each
+from services.persistence.commands.attempts import Place
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.presence.known import count_known, known_targets
@@ -172,19 +172,15 @@ class Durables:
 
     async def _make(self, targets: Collection[Target]) -> None:
         """Make them, several at a time; raises the first error when all have had their turn."""
-        waiting = iter(targets)
         errors: list[BusError] = []
 
-        async def worker() -> None:
-            for target in waiting:
-                try:
-                    await self.ensure(target)
-                except BusError as error:
-                    errors.append(error)
+        async def make(target: Target) -> None:
+            try:
+                await self.ensure(target)
+            except BusError as error:
+                errors.append(error)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(targets))):
-                group.create_task(worker())
+        await for_each(targets, make, AT_ONCE)
         if errors:
             raise errors[0]
 

@@ -20,8 +20,8 @@ from services.master.concurrently import all_of
 from services.master.parts import Parts
 from services.master.teller import Teller
 from services.persistence.commands import outbox
+from services.persistence.commands.attempts import Place
 from services.persistence.commands.figures import figures
-from services.persistence.commands.outbox import Place
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import logs
 from services.runtime.bus.consumer import Consumer
@@ -48,7 +48,14 @@ class CommandsDuty:
         )
         self._relay = Relay(parts.bus, parts.db, parts.work, self._durables, sender, self._hints, timing)
         self._questions = Questions(
-            *(parts.bus, parts.db, parts.work, self._durables, sender, self._hints, self._results, timing)
+            parts.bus,
+            parts.db,
+            parts.work,
+            self._durables,
+            sender,
+            self._hints,
+            self._results,
+            timing,
         )
         self._cancels = Cancels(parts.db, teller, self._hints)
         self._operations = Operations(parts.db, self._hints, self._relay.wake)

@@ -23,12 +23,15 @@ from services.master.commands.hints import Hints
 from services.master.commands.results import ResultReader
 from services.master.commands.sender import Sender
 from services.master.commands.timing import Timing
+from services.master.concurrently import for_each
 from services.master.work import DatabaseWork
 from services.persistence.commands import outbox
-from services.persistence.commands.outbox import MARGIN, Attempt, Outcome, Place
+from services.persistence.commands.attempts import Attempt, Outcome, Place
+from services.persistence.commands.pace import MARGIN
 from services.persistence.commands.states import Move, ending
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.targets import target_of
 from services.runtime import logs
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.bus.consumer import Retry
@@ -103,7 +106,7 @@ class Questions:
         if not rows:
             return False
         place = self._durables.place
-        handed = await self._handed({_target(row) for row in rows}) if place is not None else {}
+        handed = await self._handed({target_of(row) for row in rows}) if place is not None else {}
         heard = await self._heard(now, rows)
         ask: list[Any] = []
         until: dict[str, datetime] = {}
@@ -112,7 +115,7 @@ class Questions:
             if row.id in self._sender.under_way:
                 until[row.id] = now + SOON
                 continue
-            target = _target(row)
+            target = target_of(row)
             match self._judge(row, now, place, handed.get(target), journals.get(target, ""), heard):
                 case Move() as move:
                     ends.append(move)
@@ -188,18 +191,16 @@ class Questions:
     async def _handed(self, targets: set[Target]) -> Mapping[Target, Handed | None]:
         """How far the broker has handed out the commands of these agents."""
         found: dict[Target, Handed | None] = {}
-        waiting = iter(targets)
 
-        async def worker() -> None:
-            for target in waiting:
-                try:
-                    found[target] = await self._durables.handed(target)
-                except BusUnavailable:
-                    raise
-                except BusError as error:
-                    _log.warning("a consumer cannot be looked at", agent=str(target), reason=str(error))
+        async def look(target: Target) -> None:
+            try:
+                found[target] = await self._durables.handed(target)
+            except BusUnavailable:
+                raise
+            except BusError as error:
+                _log.warning("a consumer cannot be looked at", agent=str(target), reason=str(error))
 
-        await asyncio.gather(*(worker() for _ in range(min(AT_ONCE, len(targets)))))
+        await for_each(targets, look, AT_ONCE)
         return found
 
     async def _heard(self, now: datetime, rows: list[Any]) -> bool:
@@ -214,10 +215,6 @@ class Questions:
         if time.monotonic() - self._durables.since < grace.total_seconds():
             return False
         return await self._results.caught_up()
-
-
-def _target(row: Any) -> Target:
-    return Target.parse(row.target_kind, row.target_id)
 
 
 _NOT_FETCHED = (

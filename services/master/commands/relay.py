@@ -11,7 +11,7 @@ from services.master.commands.sender import Sender
 from services.master.commands.timing import Timing
 from services.master.work import DatabaseWork
 from services.persistence.commands import outbox
-from services.persistence.commands.outbox import Attempt, Outcome
+from services.persistence.commands.attempts import Attempt, Outcome
 from services.persistence.database.engine import Database
 from services.runtime.backoff import Backoff
 from services.runtime.bus.client import Bus

@@ -7,7 +7,7 @@ from schemas import registry, subjects
 from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master.commands import metrics
-from services.persistence.commands.outbox import Attempt, Outcome, Outgoing, Place
+from services.persistence.commands.attempts import Attempt, Outcome, Outgoing, Place
 from services.runtime import logs
 from services.runtime.bus.client import (
     ApiError,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from services.master.settings import MasterSettings
-from services.persistence.commands.outbox import Pace
+from services.persistence.commands.pace import Pace
 
 _SLOWER = 6.0
 """Times the first interval: so rarely a command is asked about in the end."""

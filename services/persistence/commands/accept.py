@@ -1,11 +1,9 @@
 """Accepting a command: what is answered with 202 is in the database, and outlives a power cut."""
 
-from dataclasses import dataclass
-
-import sqlalchemy as sa
-
 from schemas.commands import Command
 from services.persistence import tables
+from services.persistence.commands import idempotency
+from services.persistence.commands.idempotency import Earlier
 from services.persistence.commands.insertion import insert_command
 from services.persistence.database.engine import Database, Session
 from services.runtime.failpoints import Point, reach
@@ -14,27 +12,9 @@ from services.runtime.tasks import to_its_end
 _COMMAND = tables.table_of(tables.Command)
 
 
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What an idempotency key was used for."""
-
-    command_id: str
-    fingerprint: str
-
-
 async def earlier(session: Session, actor: str, key: str) -> Earlier | None:
     """The command that this actor's key was used for; None for a new key, and for no key (empty)."""
-    if not key:
-        return None
-    found = await (await session.connection()).execute(
-        sa.select(_COMMAND.c.id, _COMMAND.c.fingerprint).where(
-            _COMMAND.c.actor == actor,
-            _COMMAND.c.idempotency_key == key,
-            _COMMAND.c.idempotency_key != sa.literal_column("''"),  # the index asks for it
-        )
-    )
-    row = found.first()
-    return Earlier(*row) if row else None
+    return await idempotency.find(session, _COMMAND, actor, key)
 
 
 async def accept(

@@ -11,6 +11,7 @@ from services.persistence import tables
 from services.persistence.commands import outbox, states
 from services.persistence.database import clock
 from services.persistence.database.engine import Database
+from services.persistence.targets import target_of
 
 _COMMAND = tables.table_of(tables.Command)
 _WANTED = (_COMMAND.c.cancel_requested_at.is_not(None), _COMMAND.c.finished_at.is_(None))
@@ -41,9 +42,7 @@ async def wanted(db: Database, limit: int) -> tuple[list[CancelWanted], list[str
         )
         rows = found.all()
     told = [
-        CancelWanted(
-            row.id, Target.parse(row.target_kind, row.target_id), row.cancel_reason, row.cancel_requested_at
-        )
+        CancelWanted(row.id, target_of(row), row.cancel_reason, row.cancel_requested_at)
         for row in rows
         if row.attempts
     ]

@@ -17,10 +17,13 @@ from schemas.commands import OPEN_STATES, Command, CommandCompleted, CommandStat
 from schemas.ids import uuid7
 from schemas.operations import Operation, OperationState
 from services.persistence import tables
+from services.persistence.commands import idempotency
+from services.persistence.commands.idempotency import Earlier
 from services.persistence.commands.insertion import insert_command
-from services.persistence.commands.requests import request_cancel
+from services.persistence.commands.requests import request_cancel_of_operation
 from services.persistence.database import clock, dialects
 from services.persistence.database.engine import Database, Session
+from services.runtime.tasks import to_its_end
 
 _OPERATION = tables.table_of(tables.Operation)
 _TARGET = tables.table_of(tables.OperationTarget)
@@ -35,7 +38,6 @@ class _Turn:
     target: TargetReference
     state: CommandState | None
     command_id: str
-    result: bytes | None
 
     @property
     def under_way(self) -> bool:
@@ -80,21 +82,28 @@ async def insert_operation(
     return True
 
 
-async def earlier(session: Session, actor: str, key: str) -> tuple[str, str] | None:
-    """Id and fingerprint of the operation that this actor's key was used for; None for a new key, and for no
-    key (empty).
+async def earlier(session: Session, actor: str, key: str) -> Earlier | None:
+    """The operation that this actor's key was used for; None for a new key, and for no key (empty)."""
+    return await idempotency.find(session, _OPERATION, actor, key)
+
+
+async def accept(
+    db: Database, operation: Operation, *, idempotency_key: str = "", fingerprint: str = ""
+) -> Earlier | None:
+    """Store an operation, whose first step follows; None when it is accepted.
+
+    Otherwise its actor has used the key before: nothing is stored, and what the key was used for is given
+    back. Raises DatabaseUnavailable; then it may have been stored all the same (`commands.accept`).
     """
-    if not key:
-        return None
-    found = await (await session.connection()).execute(
-        sa.select(_OPERATION.c.id, _OPERATION.c.fingerprint).where(
-            _OPERATION.c.actor == actor,
-            _OPERATION.c.idempotency_key == key,
-            _OPERATION.c.idempotency_key != sa.literal_column("''"),  # the index asks for it
-        )
-    )
-    row = found.first()
-    return (row.id, row.fingerprint) if row else None
+    return await to_its_end(_accept_operation(db, operation, idempotency_key, fingerprint))
+
+
+async def _accept_operation(db: Database, operation: Operation, key: str, fingerprint: str) -> Earlier | None:
+    async with db.write(durable=True) as session:
+        connection = await session.connection()
+        if await insert_operation(connection, operation, idempotency_key=key, fingerprint=fingerprint):
+            return None
+        return await earlier(session, operation.actor, key)
 
 
 async def running(db: Database) -> list[str]:
@@ -123,10 +132,11 @@ async def step(db: Database, operation_id: str) -> list[str]:
         strategy = operation.strategy
         if not waiting and not under_way:
             state = OperationState.FAILED if failed else OperationState.SUCCEEDED
-            await _set(connection, operation_id, now, state, _summary(turns, failed))
+            await _set(connection, operation_id, now, state, await _summary(connection, turns, failed))
             return []
         if waiting and len(failed) - row.forgiven > strategy.max_failures:
-            reason = f"{_summary(turns, failed)}; resume it to go on with the other {len(waiting)}"
+            summary = await _summary(connection, turns, failed)
+            reason = f"{summary}; resume it to go on with the other {len(waiting)}"
             await _set(connection, operation_id, now, OperationState.PAUSED, reason)
             return []
         next_ones = waiting[: max(0, strategy.max_unavailable - under_way)]
@@ -163,9 +173,7 @@ async def _decide(
         turns = await _turns(connection, operation_id)
         await _set(connection, operation_id, now, state, reason, forgiven=sum(turn.failed for turn in turns))
         if state == OperationState.CANCELED:
-            for turn in turns:
-                if turn.under_way:
-                    await request_cancel(connection, turn.command_id, now, reason)
+            await request_cancel_of_operation(connection, operation_id, now, reason)
         return before
 
 
@@ -179,7 +187,7 @@ async def _locked(connection: AsyncConnection, operation_id: str) -> sa.Row[Any]
 
 async def _turns(connection: AsyncConnection, operation_id: str) -> list[_Turn]:
     found = await connection.execute(
-        sa.select(_TARGET, _COMMAND.c.state, _COMMAND.c.result)
+        sa.select(_TARGET, _COMMAND.c.state)
         .join_from(_TARGET, _COMMAND, _TARGET.c.command_id == _COMMAND.c.id, isouter=True)
         .where(_TARGET.c.operation_id == operation_id)
         .order_by(_TARGET.c.position)
@@ -190,7 +198,6 @@ async def _turns(connection: AsyncConnection, operation_id: str) -> list[_Turn]:
             TargetReference(kind=row.target_kind, id=row.target_id),
             CommandState(row.state) if row.state else None,
             row.command_id,
-            row.result,
         )
         for row in found
     ]
@@ -237,10 +244,12 @@ async def _set(
     )
 
 
-def _summary(turns: Sequence[_Turn], failed: Sequence[_Turn]) -> str:
+async def _summary(connection: AsyncConnection, turns: Sequence[_Turn], failed: Sequence[_Turn]) -> str:
+    """How it went, with the last failure in its own words: the only result that is read here."""
     if not failed:
         return f"{len(turns)} of {len(turns)} succeeded"
     last = failed[-1]
-    error = CommandCompleted.model_validate_json(last.result).error if last.result else None
+    result = await connection.scalar(sa.select(_COMMAND.c.result).where(_COMMAND.c.id == last.command_id))
+    error = CommandCompleted.model_validate_json(result).error if result else None
     words = f": {error.message}" if error else ""
     return f"{len(failed)} of {len(turns)} did not succeed, last {last.target.id} ({last.state}){words}"

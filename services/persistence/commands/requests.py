@@ -32,3 +32,24 @@ async def request_cancel(
         _COMMAND.c.id == command_id, _COMMAND.c.state.in_(OPEN_STATES)
     )
     return await connection.scalar(still_open) is not None
+
+
+async def request_cancel_of_operation(
+    connection: AsyncConnection, operation_id: str, now: datetime, reason: str = ""
+) -> None:
+    """The same for all commands of an operation whose row is locked, so that none is added meanwhile.
+
+    They are locked in the order of their ids, as everybody does who locks several (`states.lock`).
+    """
+    wanted = (
+        _COMMAND.c.operation_id == operation_id,
+        _COMMAND.c.operation_id != sa.literal_column("''"),  # the index asks for it
+        _COMMAND.c.state.in_(OPEN_STATES),
+        _COMMAND.c.cancel_requested_at.is_(None),
+    )
+    await connection.execute(
+        sa.select(_COMMAND.c.id).where(*wanted).order_by(_COMMAND.c.id).with_for_update()
+    )
+    await connection.execute(
+        sa.update(_COMMAND).where(*wanted).values(cancel_requested_at=now, cancel_reason=reason)
+    )

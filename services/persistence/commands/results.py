@@ -20,8 +20,8 @@ from schemas.commands import (
 from schemas.errors import ContractError
 from schemas.ids import Target
 from services.persistence import cursors, tables
-from services.persistence.commands import outbox, states
-from services.persistence.commands.outbox import Pace
+from services.persistence.commands import states
+from services.persistence.commands.pace import Pace, postpone
 from services.persistence.commands.states import Move
 from services.persistence.database import clock
 from services.persistence.database.dialects import upsert
@@ -109,7 +109,7 @@ async def store(
             await connection.execute(
                 sa.update(_COMMAND).where(_COMMAND.c.id == row_values["k_id"]).values(**values)
             )
-        await outbox.postpone(connection, due)
+        await postpone(connection, due)
         await cursors.save(connection, cursor)
         await reach(Point.RESULT_BEFORE_COMMIT)
     return applied

@@ -43,10 +43,16 @@ async def lock(connection: AsyncConnection, command_ids: Collection[str]) -> dic
     return {row.id: row for row in found}
 
 
-async def lock_in_order(connection: AsyncConnection, command_ids: Collection[str]) -> None:
-    """`lock` for those who know the rows already. SQLite has one writer at a time."""
+async def lock_again(
+    connection: AsyncConnection, rows: Sequence[sa.Row[Any]], others: Collection[str] = ()
+) -> dict[str, sa.Row[Any]]:
+    """Lock rows that this transaction has read without, and `others`; these rows as they are now.
+
+    Between the two somebody may have changed them, on PostgreSQL. SQLite has one writer at a time.
+    """
     if connection.dialect.name == "postgresql":
-        await lock(connection, command_ids)
+        return await lock(connection, [*(row.id for row in rows), *others])
+    return {row.id: row for row in rows}
 
 
 async def advance(

@@ -13,7 +13,7 @@ from services.persistence import tables
 from services.persistence.database.engine import Session
 from services.persistence.database.types import json_in_postgresql
 from services.persistence.queries.paging import after, token
-from services.persistence.targets import any_target
+from services.persistence.targets import any_target, target_of
 
 _COMMAND = tables.table_of(tables.Command)
 _PART = tables.table_of(tables.CommandPart)
@@ -175,7 +175,7 @@ def _without_data(dialect: str) -> sa.ColumnElement[Any]:
 def _stored(row: Any, result: bytes | str | None, evidence: bytes | None) -> StoredCommand:
     return StoredCommand(
         row=row,
-        target=Target.parse(row.target_kind, row.target_id),
+        target=target_of(row),
         body=msgspec.json.decode(row.body, type=StoredBody),
         progress=None if row.progress is None else msgspec.json.decode(row.progress, type=StoredProgress),
         result=None if result is None else msgspec.json.decode(result, type=StoredResult),

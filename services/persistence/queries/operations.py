@@ -14,6 +14,7 @@ from services.persistence import tables
 from services.persistence.database.engine import Session
 from services.persistence.queries.commands import StoredError, StoredResult
 from services.persistence.queries.paging import after, token
+from services.persistence.targets import target_of
 
 _OPERATION = tables.table_of(tables.Operation)
 _TARGET = tables.table_of(tables.OperationTarget)
@@ -100,7 +101,7 @@ async def list_turns(session: Session, id: str) -> list[StoredTurn]:
     )
     return [
         StoredTurn(
-            target=Target.parse(row.target_kind, row.target_id),
+            target=target_of(row),
             command_id=row.command_id,
             state=row.state or "",
             started_at=row.created_at,

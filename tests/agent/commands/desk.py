@@ -165,15 +165,15 @@ class Desk:
             {"stream_name": COMMANDS.name, "config": config, "action": ""},
         )
 
-    async def send(self, about: Command) -> None:
-        """Send it, or ask what became of it."""
+    async def send(self, about: Command, **extensions: str) -> None:
+        """Send it, or ask what became of it; with further extensions of its envelope."""
         attempt = self.attempts[about.id] = self.attempts.get(about.id, 0) + 1
         envelope = Envelope(
             type=registry.COMMAND_SENT.name,
             source=subjects.service_source("master", "test"),
             data=about.model_dump_json().encode(),
             id=about.id,
-            extensions={"journal": self.journal, "expirytime": about.start_by.isoformat()},
+            extensions={"journal": self.journal, "expirytime": about.start_by.isoformat()} | extensions,
         )
         subject = subjects.command(self.target, about.action)
         await self.master.publish(subject, envelope, message_id=f"{about.id}.{attempt}")

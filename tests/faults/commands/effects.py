@@ -13,7 +13,7 @@ _CHANGES = frozenset({"create", "update", "patch", "delete", "deletecollection"}
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """A change that the API server has made."""
+    """A change that the API server has made, or may have made."""
 
     command_id: str
     """`auditID`; of a request that no command has made the API server's own choice."""
@@ -25,9 +25,12 @@ class Effect:
     name: str
     at: str
     """When the request came (RFC 3339)."""
+    certain: bool = True
+    """False: who had asked was gone before the answer, and the log says 504 whether or not it was done."""
 
     def __str__(self) -> str:
-        return f"{self.at} {self.verb} {self.resource} {self.namespace}/{self.name}"
+        doubt = "" if self.certain else " (or not)"
+        return f"{self.at} {self.verb} {self.resource} {self.namespace}/{self.name}{doubt}"
 
 
 @dataclass(slots=True)
@@ -56,7 +59,8 @@ class AuditLog:
     def _take(self, line: bytes) -> None:
         entry = json.loads(line)
         code = entry.get("responseStatus", {}).get("code", 0)
-        if entry["verb"] not in _CHANGES or not 200 <= code < 300 or "dryRun=" in entry["requestURI"]:
+        refused = 300 <= code < 500
+        if entry["verb"] not in _CHANGES or refused or "dryRun=" in entry["requestURI"]:
             return
         about = entry.get("objectRef", {})
         part = about.get("subresource", "")
@@ -69,6 +73,7 @@ class AuditLog:
                 namespace=about.get("namespace", ""),
                 name=about.get("name", ""),
                 at=entry["requestReceivedTimestamp"],
+                certain=200 <= code < 300,
             )
         )
 

@@ -10,7 +10,7 @@
 | `settled` | something is still open or waiting, unready, or in the dead letters |
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -21,7 +21,7 @@ from tests.faults import invariants
 from tests.faults.audit import CommandStep
 from tests.faults.commands.driver import Told
 from tests.faults.commands.effects import Effect
-from tests.faults.commands.world import NAMESPACE, WORKLOADS, World
+from tests.faults.commands.world import NAMESPACE, WORKLOAD_NAMES, World
 from tests.faults.system import System
 
 AGENT = "system:serviceaccount:kube-system:agent"
@@ -35,11 +35,14 @@ Effects = Mapping[str, Sequence[Effect]]
 
 
 def at_most_once(commands: Sequence[Told], effects: Effects, by_agent: Sequence[Effect]) -> list[str]:
-    """No command has more than one effect, and the agent changes nothing without a command."""
+    """No command has more than one effect, and the agent changes nothing without a command.
+
+    What is not certain is counted by `whole`.
+    """
     told = [
         f"{len(found)} effects of {_named(command)}: {'; '.join(map(str, found))}"
         for command in commands
-        if len(found := effects.get(command.id, ())) > 1
+        if len(found := _certain(effects.get(command.id, ()))) > 1
     ]
     known = {command.id for command in commands}
     return told + [
@@ -88,9 +91,9 @@ def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
     """What is said of the end is what the API server has seen."""
     told = []
     for command in commands:
-        found = effects.get(command.id, ())
+        found = _certain(effects.get(command.id, ()))
         state = command.state
-        if state == "succeeded" and not found:
+        if state == "succeeded" and not effects.get(command.id):
             told.append(f"{_named(command)} has no effect")
         started = state == "canceled" and command.last.get("started_at")
         if state in ("failed", "rejected", "expired", "canceled") and found and not started:
@@ -100,19 +103,30 @@ def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
     return told
 
 
-async def whole(world: World, effects: Effects) -> list[str]:
+def effective(commands: Sequence[Told], effects: Effects) -> set[str]:
+    """The commands that have an effect: by the log or, where it leaves that open, by their own word."""
+    return {
+        command.id
+        for command in commands
+        if _certain(found := effects.get(command.id, ())) or (found and command.state == "succeeded")
+    }
+
+
+async def whole(world: World, commands: Sequence[Told], effects: Effects) -> list[str]:
     """Each effect on a workload has raised its generation by one, and nothing else has."""
-    changes: dict[str, int] = defaultdict(int)
-    for found in effects.values():
-        for effect in found:
-            if effect.namespace == NAMESPACE and effect.resource.startswith("deployments"):
-                changes[effect.name] += 1
+    done = effective(commands, effects)
     told = []
-    for number in range(WORKLOADS):
-        name = f"workload-{number}"
-        generation = (await world.workload(name))["metadata"]["generation"]
-        if generation - 1 != changes[name]:
-            told.append(f"{name} was changed {generation - 1} times, by {changes[name]} effects of commands")
+    for name in WORKLOAD_NAMES:
+        mine = [
+            command
+            for command in commands
+            if (command.wanted.namespace, command.wanted.name) == (NAMESPACE, name)
+        ]
+        known = sum(command.id in done for command in mine)
+        open_ = sum(command.state == "unknown" and command.id not in done for command in mine)
+        changes = (await world.workload(name))["metadata"]["generation"] - 1
+        if not known <= changes <= known + open_:
+            told.append(f"{name} was changed {changes} times, by {known} commands")
     return told
 
 
@@ -133,6 +147,10 @@ async def waiting(system: System) -> list[str]:
         return [f"the consumer of {durable} is not there: {error}"]
     counts = {name: info[name] for name in ("num_pending", "num_ack_pending")}
     return [f"{count} commands on the broker: {name}" for name, count in counts.items() if count]
+
+
+def _certain(effects: Sequence[Effect]) -> list[Effect]:
+    return [effect for effect in effects if effect.certain]
 
 
 def _rank(state: str) -> int:

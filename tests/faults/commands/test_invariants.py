@@ -1,6 +1,7 @@
 """Each invariant of commands sees what it is about, and is content with what is right."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,16 @@ def test_effects_are_counted() -> None:
     """Two of one command, and one of none."""
     assert "2 effects of c1" in invariants.at_most_once([RIGHT], {"c1": [effect(), effect()]}, [])[0]
     assert "of no command" in invariants.at_most_once([RIGHT], {}, [effect("somebody's")])[0]
+
+
+def test_a_change_that_is_not_certain_is_open() -> None:
+    """The API server does not say whether it was done: the command's word is taken, and it is counted."""
+    maybe = {"c1": [replace(effect(), certain=False)]}
+    for state in ("succeeded", "failed", "unknown"):
+        command = told("accepted", state, code="interrupted")
+        assert invariants.honest([command], maybe) == []
+        assert invariants.effective([command], maybe) == ({"c1"} if state == "succeeded" else set())
+    assert invariants.at_most_once([RIGHT], {"c1": [*maybe["c1"], effect()]}, []) == []
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_the_audit_log_is_read_on_when_it_was_set_aside(tmp_path: Path) -> None:
     write("read", verb="get")
     path.rename(tmp_path / "audit-2026.log")
     write("c")
-    with path.open("a") as file:
-        file.write('{"half')
-    assert [found.command_id for found in log.read()] == ["a", "b", "c"]
+    write("unsaid", responseStatus={"code": 504})
+    assert [found.command_id for found in log.read()] == ["a", "b", "c", "unsaid"]
+    assert [found.certain for found in log.read()] == [True, True, True, False]
     assert list(log.of_commands(["b", "z"])) == ["b", "z"]

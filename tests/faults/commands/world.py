@@ -16,6 +16,7 @@ from tests.faults.system import CLUSTER
 
 NAMESPACE = "commands"
 WORKLOADS = 6
+WORKLOAD_NAMES = tuple(f"workload-{number}" for number in range(WORKLOADS))
 HOT = 0.3
 """Share of the workload commands that go to the first one."""
 CANCELED = 0.05
@@ -82,11 +83,11 @@ class World:
         """The namespace and the workloads. The API server may still be starting."""
         await self._create("/api/v1/namespaces", "Namespace", "v1", NAMESPACE)
         path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-        for number in range(WORKLOADS):
-            labels = {"app": f"workload-{number}"}
+        for name in WORKLOAD_NAMES:
+            labels = {"app": name}
             template = {"metadata": {"labels": labels}, "spec": _POD}
             spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-            await self._create(path, "Deployment", "apps/v1", f"workload-{number}", spec=spec)
+            await self._create(path, "Deployment", "apps/v1", name, spec=spec)
 
     async def next(self) -> Wanted:
         """Whatever the dice say."""
@@ -132,7 +133,7 @@ class World:
 
     def _workload(self) -> str:
         hot = self._dice.random() < HOT
-        return f"workload-{0 if hot else self._dice.randrange(WORKLOADS)}"
+        return WORKLOAD_NAMES[0] if hot else self._dice.choice(WORKLOAD_NAMES)
 
     def _number(self) -> int:
         self._made += 1

@@ -150,8 +150,10 @@ class _Reading:
         for stream in list(self._streams.values()):
             task = self._tasks[stream] = asyncio.create_task(stream.read(), name=f"read {stream.name}")
             settled = asyncio.create_task(stream.settled.wait())
-            await asyncio.wait([task, settled], return_when=asyncio.FIRST_COMPLETED)
-            await cancelled(settled)
+            try:
+                await asyncio.wait([task, settled], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await cancelled(settled)
             if not opened and (stream.settled.is_set() or task.exception() is None):
                 opened = True
                 sink.opened(warnings)

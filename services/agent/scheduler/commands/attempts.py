@@ -21,7 +21,7 @@ from services.agent.capability import (
     Verdict,
 )
 from services.agent.scheduler.commands.reports import Reporter
-from services.agent.scheduler.commands.results import Ending, ended, succeeded
+from services.agent.scheduler.commands.results import Ending, ended, fault, succeeded
 from services.agent.scheduler.commands.work import Phase, Work
 from services.agent.store.file import StateDamaged, StateUnavailable
 from services.agent.store.journal import Journal
@@ -42,6 +42,11 @@ _CONFLICT = CommandError(
     code=ErrorCode.CONFLICT, message="its object changed each time between the look at it and the effect"
 )
 _INTERRUPTED = CommandError(code=ErrorCode.INTERRUPTED, message="the agent ended while it was under way")
+_NOT_BEGUN = ended(
+    CommandState.EXPIRED,
+    ErrorCode.LATE,
+    "it was taken in time, and could not be begun by `start_by`; nothing was done",
+)
 
 
 class Attempts:
@@ -61,15 +66,15 @@ class Attempts:
 
     async def first(self, work: Work) -> Ending:
         """Look and act; whatever has no effect, or may have it twice, also after a crash."""
-        if not work.entry.begun and self._now() > work.command.start_by:
-            text = "it was taken in time, and its turn did not come by `start_by`; nothing was done"
-            return ended(CommandState.EXPIRED, ErrorCode.LATE, text)
+        if self._is_late(work):
+            return _NOT_BEGUN
         backoff, problem = Backoff(base=0.1, cap=5.0), _CONFLICT
         try:
             for _ in range(ATTEMPTS):
                 seen = await self._actions.look(work.command)
                 await reach(Point.COMMAND_AFTER_LOOK)
-                await self._begin(work, seen)
+                if not await self._begin(work, seen):
+                    return _NOT_BEGUN
                 try:
                     return await self._perform(work)
                 except Stale:
@@ -77,24 +82,21 @@ class Attempts:
                 except Doubtful as doubtful:
                     problem = doubtful.error
                     if not work.repeatable:
-                        return await self._settle(work, problem)
+                        if ending := await self._settle(work, problem):
+                            return ending
+                        problem = _CONFLICT
                 await backoff.sleep()
         except Refused as refused:
+            if work.in_flight and not work.harmless:  # it speaks for the last attempt only
+                return await self.judged(work, refused.error)
             return Ending(CommandState.FAILED, refused.error)
-        except Incomplete as incomplete:
-            return Ending(CommandState.FAILED, incomplete.error, incomplete.data)
         if problem is _CONFLICT or work.harmless:
             return Ending(CommandState.FAILED, problem)
         return await self.judged(work, problem)
 
     async def resume(self, work: Work) -> Ending:
         """Find out what became of one that was begun before a crash, and go on only if that was nothing."""
-        try:
-            return await self._settle(work, _INTERRUPTED)
-        except Refused as refused:
-            return Ending(CommandState.FAILED, refused.error)
-        except Incomplete as incomplete:
-            return Ending(CommandState.FAILED, incomplete.error, incomplete.data)
+        return await self._settle(work, _INTERRUPTED) or await self.first(work)
 
     async def judged(self, work: Work, error: CommandError) -> Ending:
         """What became of one that is not to go on, because of `error`."""
@@ -129,17 +131,26 @@ class Attempts:
         except TimeoutError:
             return _unknown(error, f"what became of it could not be found out within {JUDGING:.0f} s")
 
+    # --- steps ----------------------------------------------------------------------------------------
+
+    def _is_late(self, work: Work) -> bool:
+        """Whether it may no longer be begun."""
+        return not work.entry.begun and self._now() > work.command.start_by
+
     async def _go_on(self, work: Work) -> None:
         """Begin nothing more when it is to end; whoever ends it cancels us."""
         if work.stop.is_set() or work.cut or not self.time_left(work):
             await asyncio.get_running_loop().create_future()
 
-    # --- steps ----------------------------------------------------------------------------------------
+    async def _begin(self, work: Work, seen: bytes) -> bool:
+        """Note what was seen: from then on it may have an effect. Waits for a journal that fails.
 
-    async def _begin(self, work: Work, seen: bytes) -> None:
-        """Note what was seen: from then on it may have an effect. Waits for a journal that fails."""
+        False: `start_by` has passed meanwhile.
+        """
         while True:
             await self._go_on(work)
+            if self._is_late(work):
+                return False
             before, work.phase = work.phase, work.phase if work.harmless else Phase.EFFECT
             try:
                 work.entry = await self._journal.started(
@@ -151,10 +162,10 @@ class Attempts:
                 continue
             work.steps = 0
             self._reporter.report(work.entry.id)
-            return
+            return True
 
     async def _perform(self, work: Work) -> Ending:
-        """The effect, by what the journal has. Raises Refused, Incomplete, Stale, Doubtful."""
+        """The effect, by what the journal has. Raises Refused, Stale, Doubtful."""
         await self._go_on(work)
         await reach(Point.COMMAND_BEFORE_EFFECT)
 
@@ -172,42 +183,50 @@ class Attempts:
                 )
             )
 
-        work.in_flight = True
+        before, work.in_flight = work.in_flight, True
         try:
             outcome = await self._actions.perform(work.command, work.entry.seen, progress)
-        except (Refused, Incomplete, Stale):
-            work.in_flight = False
+        except (Refused, Stale):
+            work.in_flight = before  # this attempt has done nothing; one before it still may
             raise
+        except Incomplete as incomplete:
+            work.in_flight = False
+            return Ending(CommandState.FAILED, incomplete.error, incomplete.data)
         except Doubtful:
             raise
         except Exception as error:
             _log.exception("an action failed inside the agent", command=work.entry.id)
-            fault = CommandError(code=ErrorCode.INTERNAL, message=f"a fault of the agent: {error!r}")
-            raise Doubtful(fault) from error
+            raise Doubtful(CommandError(code=ErrorCode.INTERNAL, message=fault(error))) from error
         work.in_flight = False
         await reach(Point.COMMAND_AFTER_EFFECT)
         return succeeded(*outcome)
 
-    async def _settle(self, work: Work, doubt: CommandError) -> Ending:
-        """Whether the effect came about; if it is certain that it did not, once more.
+    async def _settle(self, work: Work, doubt: CommandError) -> Ending | None:
+        """Whether the effect came about; if it did not, once more on the same ground.
 
-        Never on the ground of another look: that would take what the first attempt has brought about for
-        what was there before it.
+        Not on the ground of another look: that would take what the first attempt has brought about for what
+        was there before it. None: that ground has gone, and what rests on it has no effect any more; nor had
+        it before. So it may be looked at again.
         """
-        backoff = Backoff(base=0.2, cap=5.0)
+        backoff, stale = Backoff(base=0.2, cap=5.0), False
         for _ in range(ATTEMPTS):
             match await self._judge(work):
                 case Done(outcome):
                     return succeeded(*outcome)
                 case Unprovable(why):
                     return _unknown(doubt, why)
+                case Untouched() if stale:
+                    work.in_flight = False
+                    return None
                 case Untouched():
                     try:
                         return await self._perform(work)
                     except Stale:
-                        pass  # the first attempt has come through after all, or somebody else was there
+                        stale = True  # the first attempt has come through after all, or somebody was there
                     except Doubtful as doubtful:
                         doubt = doubtful.error
+                    except Refused as refused:  # perhaps because the first attempt has come through
+                        return await self.judged(work, refused.error)
             await backoff.sleep()
         return _unknown(doubt, f"{ATTEMPTS} attempts were not answered")
 

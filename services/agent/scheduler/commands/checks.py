@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from schemas.commands import Action, Command, CommandError, CommandState, ErrorCode, Nature
+from schemas.errors import explained
 from schemas.ids import Target
 from services.agent.capability import Actions, Refused
 from services.agent.gateway.interfaces import Order
-from services.agent.scheduler.commands.results import Refusal
+from services.agent.scheduler.commands.results import Refusal, fault
 from services.agent.store.journal import Journal
 from services.runtime import logs
 
@@ -47,7 +48,7 @@ class Checks:
             )
         except Exception as error:  # noqa: BLE001 - it would come again and again, and hold up all others
             _log.exception("a command can't be checked", command=order.command.id)
-            return _rejected(ErrorCode.INTERNAL, f"the agent could not check it: {error!r}")
+            return _rejected(ErrorCode.INTERNAL, fault(error))
 
     async def of_command(self, command: Command) -> Refusal | None:
         """The part that does not depend on how and when it came."""
@@ -128,9 +129,7 @@ def _wrong_params(command: Command, action: Action) -> str:
     try:
         action.params.model_validate(command.params)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in ("params", *first["loc"]))
-        return f"{where}: {first['msg']}"
+        return explained(error, "params")
     return ""
 
 

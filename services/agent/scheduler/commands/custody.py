@@ -48,40 +48,34 @@ class Custody:
     async def handle(self, orders: Sequence[Order]) -> None:
         """Take what is new into custody, and answer what is not."""
         await reach(Point.COMMAND_AFTER_PULL)
+        known = [order for order in orders if self._journal.knows(order.command.id)]
+        new = [order for order in orders if not self._journal.knows(order.command.id)]
         first: dict[str, Order] = {}
-        known: list[Order] = []
-        for order in orders:
-            if self._journal.knows(order.command.id) or order.command.id in first:
-                known.append(order)
-            else:
-                first[order.command.id] = order
-        new = list(first.values())
-        if not self._journal.id or self._journal.full or len(self._journal.open) + len(new) > MAX_OPEN:
+        for order in new:
+            first.setdefault(order.command.id, order)  # copies may come together
+        if not self._journal.id or self._journal.full or len(self._journal.open) + len(first) > MAX_OPEN:
             await self._defer(new)
-            new = []
-        entries = [await self._entry(order) for order in new]
-        if entries and not await self.take_custody(new, entries):
-            return
-        for order in known:
-            await self._gateway.acknowledge(order)
-        self._answer({order.command.id for order in known} - first.keys())
+        elif new:
+            await self._take(new, [await self._entry(order) for order in first.values()])
+        await self._acknowledge(known)
+        self._answer({order.command.id for order in known})
 
-    async def take_custody(self, orders: Sequence[Order], entries: Sequence[Entry]) -> bool:
-        """Write the entries, and only then acknowledge the orders; whether the journal has taken them."""
-        if not await self.keep(entries):
-            await self._defer(orders)
-            return False
+    async def _take(self, orders: Sequence[Order], entries: Sequence[Entry]) -> None:
+        """Write the entries, and only then acknowledge the orders."""
         try:
+            if not await self._keep(entries):
+                await self._defer(orders)
+                return
             await reach(Point.COMMAND_AFTER_JOURNAL)
-            await self.acknowledge(orders)
+            await self._acknowledge(orders)
             await reach(Point.COMMAND_AFTER_ACK)
-        finally:  # they are in custody, whatever became of the acknowledgement
+        finally:  # what is in the journal is in custody, whatever became of the acknowledgement
             for entry in entries:
-                self._reporter.report(entry.id)
+                if self._journal.knows(entry.id):
+                    self._reporter.report(entry.id)
             self._taken()
-        return True
 
-    async def keep(self, entries: Sequence[Entry]) -> bool:
+    async def _keep(self, entries: Sequence[Entry]) -> bool:
         """Whether the journal has them, on the disk."""
         try:
             await self._journal.accept(entries)
@@ -103,7 +97,7 @@ class Custody:
         code, reason = report.error.code, report.error.message
         _log.warning("command refused", command=entry.id, state=report.state.value, code=code, reason=reason)
 
-    async def acknowledge(self, orders: Sequence[Order]) -> None:
+    async def _acknowledge(self, orders: Sequence[Order]) -> None:
         """Tell the broker that they need not come again."""
         for order in orders:
             await self._gateway.acknowledge(order)

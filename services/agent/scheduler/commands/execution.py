@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack
 from pydantic import ValidationError
 
 from schemas.commands import Command, CommandError, CommandState, ErrorCode
+from schemas.errors import explained
 from services.agent.capability import Actions
 from services.agent.scheduler.commands import metrics
 from services.agent.scheduler.commands.attempts import Attempts
 from services.agent.scheduler.commands.checks import Checks
 from services.agent.scheduler.commands.reports import Reporter
-from services.agent.scheduler.commands.results import Ending, completed, ended
+from services.agent.scheduler.commands.results import Ending, completed, ended, fault
 from services.agent.scheduler.commands.turns import Turns
 from services.agent.scheduler.commands.work import Phase, Work
 from services.agent.store.journal import Journal
@@ -57,9 +58,12 @@ class Executor:
         self._news.set()
 
     def cancel(self, command_id: str, reason: str) -> None:
-        """End a command if that is still possible; otherwise its result follows anyway."""
+        """End a command if that is still possible; otherwise its result follows anyway.
+
+        Asked again, the first reason stays.
+        """
         work = self._works.get(command_id)
-        if work is not None and work.end(reason):
+        if work is not None and not work.stop.is_set() and work.end(reason):
             _log.info("command is canceled", command=command_id, reason=reason)
 
     async def run(self) -> None:
@@ -116,7 +120,7 @@ class Executor:
             except Exception as error:  # noqa: BLE001 - it ends in any case, and the others go on
                 _log.exception("command failed inside the agent", command=work.entry.id)
                 state = CommandState.UNKNOWN if work.phase is Phase.EFFECT else CommandState.FAILED
-                ending = ended(state, ErrorCode.INTERNAL, f"a fault of the agent: {error!r}")
+                ending = ended(state, ErrorCode.INTERNAL, fault(error))
             await self.finish(work.entry, ending)
 
     def _work(self, entry: Entry) -> Work | Ending:
@@ -125,7 +129,9 @@ class Executor:
         try:
             command = Command.model_validate_json(entry.body)
         except ValidationError as error:
-            return ended(state, ErrorCode.INVALID, f"this version of the agent can't read it: {error}")
+            return ended(
+                state, ErrorCode.INVALID, f"this version of the agent can't read it: {explained(error)}"
+            )
         action = self._actions.declared().get(command.action)
         if action is None:
             text = f"this agent has no action {command.action!r} any more"

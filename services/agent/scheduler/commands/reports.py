@@ -73,6 +73,8 @@ class Reporter:
         """When the bus took a result last, by the loop's clock; the one that was longest ago comes first."""
         self._filled = asyncio.Event()
         self._confirmation = asyncio.Event()
+        self._progress: dict[str, CommandProgressed] = {}
+        """The latest of each command that is to be said in a moment."""
         self._progressed_at: dict[str, float] = {}
         self.repeated = 0
         """Results sent again since the agent started."""
@@ -83,14 +85,25 @@ class Reporter:
         due.again |= again
         self._news.set()
 
+    def report_all(self) -> None:
+        """The same of every command that has not ended, or whose result is not confirmed."""
+        for command_id in (*self._journal.open, *self._journal.unconfirmed):
+            self.report(command_id)
+
     def progressed(self, progress: CommandProgressed) -> None:
-        """Say how far one has come, at most once in a while; its end says the rest."""
-        now = asyncio.get_running_loop().time()
-        if now - self._progressed_at.get(progress.command_id, now - PROGRESS) < PROGRESS:
-            return
-        self._progressed_at[progress.command_id] = now
-        self._due.setdefault(progress.command_id, _Due()).progress = progress
-        self._news.set()
+        """Say how far one has come: the latest word, once in a while; its end says the rest."""
+        command_id = progress.command_id
+        if command_id not in self._progress:
+            at = self._progressed_at.get(command_id, 0.0) + PROGRESS
+            asyncio.get_running_loop().call_at(at, self._say_progress, command_id)
+        self._progress[command_id] = progress
+
+    def _say_progress(self, command_id: str) -> None:
+        progress = self._progress.pop(command_id)
+        if command_id in self._journal.open:
+            self._progressed_at[command_id] = asyncio.get_running_loop().time()
+            self._due.setdefault(command_id, _Due()).progress = progress
+            self._news.set()
 
     async def confirmed(self, command_ids: Sequence[str]) -> None:
         """The master has committed these results."""
@@ -104,8 +117,7 @@ class Reporter:
     async def run(self) -> None:
         """Until cancelled."""
         self._slots, self._busy = asyncio.Semaphore(PUBLISHERS), set()
-        for command_id in (*self._journal.open, *self._journal.unconfirmed):
-            self.report(command_id)
+        self.report_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._repeat(), name="repeat results")
             while True:
@@ -163,10 +175,12 @@ class Reporter:
         for part in parts(end, data):
             some.append(Report(f"part-{part.index}", part, end.executed_at))
             if len(some) == PARTS_AT_ONCE or part.index == part.count - 1:
-                await self._gateway.publish_reports(entry.id, some, again=again)
+                if not await self._gateway.publish_reports(entry.id, some, again=again):
+                    data = b""  # nobody could put the others together
+                    break
                 some = []
-        for whole in (with_data(end, entry.data_size, data), with_data(end, entry.data_size, b"")):
-            report = Report(COMPLETED, whole, end.executed_at)
+        for kept in (data, b"") if data else (data,):
+            report = Report(COMPLETED, with_data(end, entry.data_size, kept), end.executed_at)
             if await self._gateway.publish_reports(entry.id, [report], again=again):
                 return
         _log.error("a result is too large for the broker, whatever is left out", command=entry.id)

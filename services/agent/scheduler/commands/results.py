@@ -49,6 +49,11 @@ def ended(state: CommandState, code: ErrorCode, message: str) -> Ending:
     return Ending(state, CommandError(code=code, message=message))
 
 
+def fault(error: Exception) -> str:
+    """What is told of a fault of ours: only its kind, for its text may quote what is secret."""
+    return f"a fault of the agent ({type(error).__name__}); its log says more"
+
+
 def completed(command_id: str, ending: Ending) -> tuple[CommandCompleted, bytes]:
     """The last report without its data, and the data as JSON (empty: null)."""
     try:
@@ -118,4 +123,5 @@ def _json(data: Any) -> bytes:
 
 
 def _cut(text: str) -> str:
+    text = text.encode(errors="replace").decode()  # half a surrogate pair could not be written down
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} … ({len(text)} characters)"

@@ -59,7 +59,7 @@ class CommandScheduler:
 
     async def recover(self) -> None:
         """Keep the journal, until cancelled."""
-        await self.journal.recover()
+        await self.journal.recover(self._reloaded)
 
     def trouble(self) -> str:
         """What a person should know; empty when all is well."""
@@ -76,6 +76,10 @@ class CommandScheduler:
             "results_repeated": self.reporter.repeated,
             "results_unconfirmed": self.journal.unconfirmed_count,
         }
+
+    def _reloaded(self) -> None:
+        self.executor.wake()
+        self.reporter.report_all()
 
     async def _cancel(self, command_id: str, reason: str) -> None:
         self.executor.cancel(command_id, reason)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from schemas.actions import capability
 from schemas.commands import Action, Command, ErrorCode, Nature
+from schemas.errors import explained
 from schemas.kubernetes.actions import ACTIONS
 from services.agent.capability import Done, Outcome, Progress, Refused, Untouched, Verdict
 from services.agent.kubernetes.repository.interfaces import ObjectRepository
@@ -108,7 +109,11 @@ class KubernetesActions:
             if command.dry_run:
                 raise Refused(fault.error) from fault
             await asyncio.sleep(SETTLED)
-            match await self.judge(command, seen):
+            try:
+                verdict = await self.judge(command, seen)
+            except Refused:  # it can't be asked now, which does not mean that nothing was done
+                raise fault from None
+            match verdict:
                 case Done(outcome):
                     return outcome
                 case Untouched():
@@ -129,16 +134,8 @@ class KubernetesActions:
             params = ACTIONS[command.action].params.model_validate(command.params)
             return Task(command, params, progress)
         except ValidationError as error:
-            raise refused(ErrorCode.INVALID, _explained(error)) from None  # its text quotes what was given
+            # From None: the text of the error itself quotes what was given.
+            raise refused(ErrorCode.INVALID, explained(error, "params")) from None
 
     def _seen(self, command: Command, seen: bytes) -> Any:
         return msgspec.json.decode(seen, type=self._handler(command).seen)
-
-
-def _explained(error: ValidationError) -> str:
-    """Each mistake with the parameter it is in, without the value."""
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        ".".join(("params", *(str(step) for step in mistake["loc"]))) + f": {mistake['msg']}"
-        for mistake in mistakes
-    )

@@ -168,8 +168,8 @@ class Drain(Handler[DrainParams, DrainSight]):
                     course.held[name] = error.message
                     await self._tell(task, course, f"{name} is held: {error.message}")
             except Doubtful as doubt:
-                faults += 1
-                if task.dry_run or (isinstance(doubt, FaultInside) and faults == FAULTS):
+                faults += isinstance(doubt, FaultInside)
+                if task.dry_run or faults == FAULTS:
                     course.failed[name] = doubt.error
                     course.held.pop(name, None)
                     return
