@@ -1,9 +1,10 @@
 """What the agent may not do in its cluster, what that costs, and the commands that grant it."""
 
+import re
 import shlex
 from collections import defaultdict
 
-from services.agent.kubernetes.repository.access import IDENTITY
+from services.agent.kubernetes.repository.access import IDENTITY, LOGS
 from services.agent.kubernetes.sdk.interfaces import Access, KubernetesError
 from services.agent.kubernetes.service.observation import SECRETS, KubernetesObservation
 from services.cli.findings import Finding
@@ -27,7 +28,7 @@ async def findings(capability: KubernetesObservation) -> list[Finding]:
         ) from error
     if not lacking:
         count = len(capability.scope().resources) + 1  # the Events
-        return [Finding("ok", "access", f"may list and watch all {count} resources")]
+        return [Finding("ok", "access", f"may list and watch all {count} resources, and read logs")]
     verbs: dict[Access, list[str]] = defaultdict(list)
     for right in lacking:
         verbs[Access("", right.group, right.plural, right.namespace, right.name)].append(right.verb)
@@ -55,19 +56,22 @@ def _cost(name: str, resources: list[str]) -> str:
     if name == IDENTITY.name:
         return "the cluster's UID is unknown, so another cluster under the same id is not told"
     costs = []
-    if kinds := [resource.partition(".")[0] for resource in resources if resource != EVENTS]:
+    not_collected = [resource for resource in resources if resource not in (EVENTS, LOGS.plural)]
+    if kinds := [resource.partition(".")[0] for resource in not_collected]:
         costs.append(f"not collected: {', '.join(kinds)}")
     if SECRETS in resources:
         costs.append("AGENT_SECRETS=off if that is meant")
     if EVENTS in resources:
         costs.append("no Kubernetes Events are recorded")
+    if LOGS.plural in resources:
+        costs.append("no logs of pods can be read")
     return "; ".join(costs)
 
 
 def _grant(user: str, verbs: tuple[str, ...], namespace: str, name: str, resources: list[str]) -> str:
     """Commands for an administrator of the cluster."""
     kind, scope = ("role", f" --namespace={namespace}") if namespace else ("clusterrole", "")
-    title = "-".join(["atlhyper", *verbs, "-".join(resources).replace(".", "-")[:_SHOWN].strip("-")])
+    title = "-".join(["atlhyper", *verbs, re.sub("[./]", "-", "-".join(resources))[:_SHOWN].strip("-")])
     rule = f"--verb={','.join(verbs)} --resource={','.join(resources)}"
     if name:
         rule += f" --resource-name={name}"

@@ -32,6 +32,11 @@ def any_target(columns: Any, targets: Sequence[Target]) -> sa.ColumnElement[bool
     )
 
 
+def is_same_agent(one: Any, other: Any) -> sa.ColumnElement[bool]:
+    """The condition that rows of two tables belong to the same agent."""
+    return sa.and_(one.target_kind == other.target_kind, one.target_id == other.target_id)
+
+
 def is_same_object(one: Any, other: Any) -> sa.ColumnElement[bool]:
     """The condition that rows of two tables are of the same object."""
     return sa.and_(*(one[name] == other[name] for name in tables.OBJECT_KEY))

@@ -45,9 +45,6 @@ _NATS_COMMAND = frozenset(
 )
 """What the `nats` command reads."""
 
-_NO_EFFECT_YET = frozenset({"AGENT_COMMAND_POLL_INTERVAL", "AGENT_TIMEOUT_COMMAND_POLL"})
-"""Documented for agents that take commands; a deployment may set them already."""
-
 EXIT_CONFIG = 78
 """`EX_CONFIG` of sysexits.h: starting again does not help until somebody changes the configuration."""
 
@@ -288,7 +285,7 @@ def _check_names(model: type[Settings]) -> None:
     own = model.model_config.get("env_prefix", "")
     unknown = []
     for name in sorted(environment()):
-        if name in known | _NATS_COMMAND | _NO_EFFECT_YET or not name.startswith(prefixes):
+        if name in known | _NATS_COMMAND or not name.startswith(prefixes):
             continue
         if alike := difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE):
             raise SettingsError(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,9 @@ from schemas.commands import (
 )
 from schemas.ids import AgentKind
 from services.agent.scheduler.commands import attempts as attempts_module
+from services.agent.scheduler.commands import early as early_cancels
 from services.agent.scheduler.commands import results
+from services.agent.scheduler.commands.early import EarlyCancels
 from services.agent.store import journal_rows
 from tests.agent.commands.bench import Bench, Opened
 from tests.agent.commands.desk import command, order
@@ -100,19 +103,19 @@ async def test_what_the_subject_says_must_agree(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("about", "state"),
+    ("action", "dry_run", "state"),
     [
-        (command("change"), CommandState.REJECTED),
-        (command("set"), CommandState.REJECTED),
-        (command("change", dry_run=True), CommandState.SUCCEEDED),
-        (command("read"), CommandState.SUCCEEDED),
+        ("change", False, CommandState.REJECTED),
+        ("set", False, CommandState.REJECTED),
+        ("change", True, CommandState.SUCCEEDED),
+        ("read", False, CommandState.SUCCEEDED),
     ],
     ids=["change", "repeat-safe", "dry run", "read"],
 )
-async def test_read_only(opened: Opened, about: Any, state: CommandState) -> None:
+async def test_read_only(opened: Opened, action: str, dry_run: bool, state: CommandState) -> None:
     """A read-only agent does what has no effect, and tells how it is allowed more."""
     async with opened(read_only=True) as bench:
-        end = await bench.do(about)
+        end = await bench.do(command(action, dry_run=dry_run))
         assert end.state is state
         assert not end.error or "AGENT_READ_ONLY" in end.error.message
         assert bench.actions.world.effects() == {}
@@ -514,3 +517,67 @@ async def test_each_twenty_times(opened: Opened, seed: int) -> None:
             effects = bench.actions.world.effects()
     assert effects == {about.id: 1 for about in several}
     assert all(said == {CommandState.SUCCEEDED} for said in states.values())
+
+
+# --- cancel of what has waited -------------------------------------------------------------------------
+
+
+async def test_a_cancel_that_comes_before_its_command(bench: Bench) -> None:
+    """It is remembered: the command ends as canceled when it comes, with the first reason, and once."""
+    about, other = command(), command()
+    await bench.gateway.cancel(about.id, "changed my mind")
+    await bench.gateway.cancel(about.id, "again")
+    end = await bench.do(about)
+    assert (end.state, end.error and end.error.code) == (CommandState.CANCELED, ErrorCode.CANCELED)
+    assert end.error
+    assert "changed my mind; nothing was done" in end.error.message
+    assert (await bench.do(other)).success
+    assert bench.actions.world.effects() == {other.id: 1}
+    assert bench.gateway.names(about.id) == ["received", "completed"]
+
+
+def test_early_cancels_are_few_and_not_old() -> None:
+    """What nobody has ever sent does not fill the memory."""
+    now = 0.0
+    early = EarlyCancels(lambda: now)
+    early.note("old", "")
+    now = 1.0
+    for number in range(early_cancels.MOST):
+        early.note(str(number), "why")
+    assert early.take("old") is None
+    assert (early.take("5"), early.take("5")) == ("why", None)
+    now += early_cancels.KEPT / 2
+    early.note("7", "later")
+    now += early_cancels.KEPT / 2 + 1.0
+    assert (early.take("6"), early.take("7")) == (None, "why")
+
+
+async def test_what_has_waited_is_held_for_its_cancel(bench: Bench) -> None:
+    """A command that was long at the broker is reported, and begins a moment later, in order with the others
+    on its object; a cancel that comes in that moment ends it. What has no effect is not held.
+    """
+    long_ago = datetime.now(UTC) - timedelta(seconds=20)
+    canceled, kept, read = command(), command(), command("read")
+    begun_at = time.monotonic()
+    bench.hand_out(canceled, kept, read, stored_at=long_ago)
+    fresh = command()
+    bench.hand_out(fresh)
+    assert (await bench.gateway.end(read, seconds=1.0)).success
+    await until(lambda: bench.gateway.names(canceled.id))
+    await bench.gateway.cancel(canceled.id, "enough")
+    end = await bench.gateway.end(canceled, seconds=1.0)
+    assert (end.state, end.error and end.error.code) == (CommandState.CANCELED, ErrorCode.CANCELED)
+    assert (await bench.gateway.end(fresh)).success
+    assert 1.4 < time.monotonic() - begun_at < 3.0
+    assert bench.actions.world.order() == [kept.id, fresh.id]
+
+
+async def test_what_came_together_is_held_together(bench: Bench) -> None:
+    """However many they are; and none for so long that it would be too late to begin it."""
+    now = datetime.now(UTC)
+    waited = [command(name=f"n{number}") for number in range(60)]
+    soon = command(name="soon", start_by=now + timedelta(seconds=1))
+    bench.hand_out(soon, *waited, stored_at=now - timedelta(seconds=20))
+    assert (await bench.gateway.end(soon, seconds=1.0)).success
+    for about in waited:
+        assert (await bench.gateway.end(about, seconds=3.0)).success

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -48,37 +48,45 @@ class Moment:
 
     folder: Path
     journal: str
-    commands: list[Command]
+    commands: dict[str, Command]
+    """By what becomes of them."""
     ended: dict[str, CommandState] = field(default_factory=dict)
     """What the master has committed, and will never ask for."""
 
 
-COMMANDS = {
-    "confirmed": command(name="a"),
-    "unconfirmed": command(name="b", params={"size": 3000}),
-    "refused": command("explode"),
-    "canceled": command(name="c"),
-    "running": command(name="c", params={"seconds": 60}),
-    "doubtful": command(name="d", params={"lost": "after"}),
-    "waiting": command(name="d"),
-    "safe": command("set", name="e", params={"seconds": 60}),
-    "reading": command("read", name="f", params={"seconds": 60}),
-}
-"""The doubtful one has had its effect, and cannot be judged; the running one has had none yet."""
+def commands() -> dict[str, Command]:
+    """By what becomes of them. They have long enough for a slow machine.
+
+    The doubtful one has had its effect, and cannot be judged; the running one has had none yet.
+    """
+    made = {
+        "confirmed": command(name="a"),
+        "unconfirmed": command(name="b", params={"size": 3000}),
+        "refused": command("explode"),
+        "canceled": command(name="c"),
+        "running": command(name="c", params={"seconds": 60}),
+        "doubtful": command(name="d", params={"lost": "after"}),
+        "waiting": command(name="d"),
+        "safe": command("set", name="e", params={"seconds": 60}),
+        "reading": command("read", name="f", params={"seconds": 60}),
+    }
+    now = datetime.now(UTC)
+    times = {"start_by": now + timedelta(hours=1), "finish_by": now + timedelta(hours=2)}
+    return {name: about.model_copy(update=times) for name, about in made.items()}
 
 
 @pytest.fixture(scope="module")
 def moment(tmp_path_factory: pytest.TempPathFactory) -> Moment:
     """A state file with a command in each of the states that there are."""
     before, copy = tmp_path_factory.mktemp("before"), tmp_path_factory.mktemp("moment")
-    all_ = COMMANDS
+    all_ = commands()
 
     async def bring_about() -> Moment:
         world = World(before / "world.db")
         async with agent(before, world) as (scheduler, gateway, actions):
             gateway.confirming = False
             actions.unreachable = 10**9
-            moment = Moment(copy, scheduler.journal.id, list(all_.values()))
+            moment = Moment(copy, scheduler.journal.id, all_)
             hand_out = lambda *names: gateway.hand_out(  # noqa: E731
                 *(order(all_[name], scheduler.journal.id) for name in names)
             )
@@ -136,16 +144,16 @@ async def heal(folder: Path, moment: Moment) -> dict[str, set[CommandState]]:
     world = World(folder / "world.db")
     async with agent(folder, world) as (scheduler, gateway, actions):
         actions.hurry = True
-        asked = [about for about in moment.commands if about.id not in moment.ended]
+        asked = [about for about in moment.commands.values() if about.id not in moment.ended]
         gateway.hand_out(*(order(about, moment.journal) for about in asked))
         await until(lambda: all(gateway.ends(about.id) for about in asked), 15)
         await until(lambda: not scheduler.journal.open and not scheduler.journal.unconfirmed)
         effects = world.effects()
-        states = {about.id: gateway.states(about.id) for about in moment.commands}
+        states = {about.id: gateway.states(about.id) for about in moment.commands.values()}
     world.close()
-    exact = {about.id for about in moment.commands if about.action == "change"}
+    exact = {about.id for about in moment.commands.values() if about.action == "change"}
     assert {id_: count for id_, count in effects.items() if count > 1 and id_ in exact} == {}
-    for about in moment.commands:
+    for about in moment.commands.values():
         said = states[about.id] | ({moment.ended[about.id]} if about.id in moment.ended else set())
         assert said & {CommandState.UNKNOWN} or len(said) == 1, (about, said)
         if CommandState.SUCCEEDED in said and about.action == "change":
@@ -171,7 +179,7 @@ def copied(moment: Moment, tmp_path: Path) -> Callable[[], Path]:
 async def test_undamaged(moment: Moment, copied: Callable[[], Path]) -> None:
     """Everything ends as it can, without anything unknown but what nobody can prove."""
     states = await heal(copied(), moment)
-    by_name = {name: states[about.id] for name, about in COMMANDS.items()}
+    by_name = {name: states[about.id] for name, about in moment.commands.items()}
     assert by_name["unconfirmed"] == by_name["safe"] == by_name["reading"] == {CommandState.SUCCEEDED}
     assert by_name["doubtful"] == by_name["running"] == by_name["waiting"] == {CommandState.SUCCEEDED}
     assert by_name["confirmed"] == set()

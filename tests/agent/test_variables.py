@@ -12,6 +12,8 @@ from schemas import registry
 from schemas.frames import Phase
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState, Heartbeat
+from services.agent.capability import Refused
+from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.kubernetes.repository.resources import KubernetesResources
 from services.agent.kubernetes.sdk.interfaces import Access, Invalid
 from services.agent.scheduler.heartbeats import HeartbeatScheduler
@@ -20,6 +22,7 @@ from services.agent.store.rows import Spooled
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.errors import UserError
 from services.runtime.settings import variables
+from tests.agent.acting import command
 from tests.agent.fixtures import Heard, RunAgent
 from tests.contract.samples import MESSAGES, TIME
 
@@ -29,7 +32,10 @@ COVERED = {
     "AGENT_HEARTBEAT_INTERVAL", "AGENT_EVENT_FLUSH_INTERVAL", "AGENT_TIMEOUT_HTTP_CLIENT",
     "AGENT_TIMEOUT_SNAPSHOT_COLLECT", "AGENT_TIMEOUT_WATCH", "AGENT_TIMEOUT_HEARTBEAT",
     "AGENT_METRICS_LISTEN",
+    "AGENT_LABELS", "AGENT_DYNAMIC",
     "AGENT_STATE", "AGENT_SPOOL_BYTES", "AGENT_TIMEOUT_CONFIRM",  # in test_events.py
+    "AGENT_COMMAND_POLL_INTERVAL", "AGENT_TIMEOUT_COMMAND_POLL",  # in test_commands_agent.py
+    "AGENT_LOG_SESSIONS",  # in tests/api/test_logs_readers.py
 }  # fmt: skip
 
 
@@ -84,6 +90,25 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
     assert told["widgets.example.com"][0] == CollectionState.ABSENT
     assert "404" in told["widgets.example.com"][1]
     assert beat.read_only is False
+
+
+async def test_labels(run_agent: RunAgent, control_plane: ControlPlane) -> None:
+    """LABELS are in each heartbeat."""
+    kubeconfig = str(control_plane.kubeconfig)
+    async with run_agent(AGENT_KUBECONFIG=kubeconfig, AGENT_LABELS="env=prod,example.com/region=eu") as heard:
+        beat = await heard.until(lambda h: h.heartbeats and h.heartbeats[-1])
+    assert beat.labels == {"env": "prod", "example.com/region": "eu"}
+
+
+async def test_dynamic(control_plane: ControlPlane) -> None:
+    """DYNAMIC is all that the action of that name may ask for."""
+    settings = AgentSettings(kubeconfig=str(control_plane.kubeconfig), dynamic=["get:pods"], read_only=False)
+    async with kubernetes_capability(settings) as capability:
+        await capability.actions.check(
+            command("dynamic", verb="get", resource="pods", namespace="x", name="y")
+        )
+        with pytest.raises(Refused, match="AGENT_DYNAMIC"):
+            await capability.actions.check(command("dynamic", verb="list", resource="pods"))
 
 
 async def test_intervals(run_agent: RunAgent, control_plane: ControlPlane) -> None:

@@ -40,7 +40,8 @@ async def test_apply_is_idempotent(own_broker: RunningBroker, bus: Connect) -> N
 
 
 async def test_every_stream_is_plain(own_broker: RunningBroker, bus: Connect) -> None:
-    """Limits retention, a bound on bytes and age, no purge, no delete, no roll-up, no schedules, no TTLs."""
+    """Limits retention, a bound on bytes and age, no purge, no delete, no roll-up, no schedules; messages say
+    how long they are kept only where no agent writes."""
     operator = await bus("operator")
     for stream in data.STREAMS:
         found = await config_of(operator, stream.name)
@@ -49,8 +50,10 @@ async def test_every_stream_is_plain(own_broker: RunningBroker, bus: Connect) ->
         assert found["max_age"] > 0
         assert found["deny_purge"]
         assert found["deny_delete"]
-        for absent in ("allow_rollup_hdrs", "allow_msg_schedules", "allow_msg_ttl", "republish", "sources"):
+        for absent in ("allow_rollup_hdrs", "allow_msg_schedules", "republish", "sources"):
             assert not found.get(absent), absent
+        assert bool(found.get("allow_msg_ttl")) == (stream is data.COMMANDS)
+        assert stream is not data.COMMANDS or not any("atlhyper.up." in one for one in stream.subjects)
 
 
 async def test_a_stream_changed_by_hand_is_shown_and_brought_back(

@@ -22,6 +22,7 @@ LIST = {
     "autoscaling": "horizontalpodautoscalers",
 }
 """Everything that is collected but Secrets and Events."""
+WELL = "ok    access    may list and watch all {} resources, and read logs"
 RULES = [
     {"apiGroups": [group], "resources": names.split(), "verbs": ["list", "watch"]}
     for group, names in LIST.items()
@@ -68,11 +69,12 @@ async def test_what_is_missing_and_the_commands_that_grant_it(
             f"warn  access    {user} may not list and watch secrets, events: "
             "not collected: secrets; AGENT_SECRETS=off if that is meant; no Kubernetes Events are recorded"
         ),
+        f"warn  access    {user} may not get pods/log: no logs of pods can be read",
     ]
     for _, advice in found:
         await asyncio.to_thread(as_administrator, control_plane, advice)
     after = await asyncio.to_thread(access_of, kubeconfig, tmp_path)
-    assert [line for line, _ in after] == ["ok    access    may list and watch all 17 resources"]
+    assert [line for line, _ in after] == [WELL.format(17)]
 
 
 async def test_one_verb_in_one_namespace(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
@@ -86,13 +88,14 @@ async def test_one_verb_in_one_namespace(control_plane: ControlPlane, namespace:
     kubeconfig = await asyncio.to_thread(kubeconfig_of, control_plane, namespace, tmp_path, rules)
     variables = {"AGENT_NAMESPACES": namespace, "AGENT_SECRETS": "off"}
     found = await asyncio.to_thread(lambda: access_of(kubeconfig, tmp_path, **variables))
-    assert len(found) == 1
-    line, advice = found[0]
+    (line, advice), (logs, logs_advice) = found
+    assert f"may not get pods/log in namespace {namespace}: no logs of pods can be read" in logs
     assert f"may not watch pods in namespace {namespace}: not collected: pods" in line
     assert (
         f"kubectl create role atlhyper-watch-pods --verb=watch --resource=pods --namespace={namespace}"
         in advice
     )
-    await asyncio.to_thread(as_administrator, control_plane, advice)
+    for words in (advice, logs_advice):
+        await asyncio.to_thread(as_administrator, control_plane, words)
     after = await asyncio.to_thread(lambda: access_of(kubeconfig, tmp_path, **variables))
-    assert [line for line, _ in after] == ["ok    access    may list and watch all 16 resources"]
+    assert [line for line, _ in after] == [WELL.format(16)]

@@ -19,6 +19,7 @@ from services.persistence.commands.pace import Pace
 from services.persistence.commands.requests import request_cancel
 from services.persistence.commands.states import Move, ending
 from services.persistence.database.engine import Database
+from services.persistence.presence.liveness import Beat
 from services.persistence.presence.store import Sign, store_signs
 from services.runtime.bus.cursor import Cursor
 from tests.master.commanding import Commands, command_for
@@ -213,6 +214,32 @@ async def test_a_command_for_an_agent_without_a_journal_waits_and_expires(
     assert result.error
     assert "never sent" in result.error.message
     assert len(await commands.waiting()) == 1
+
+
+async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands: Commands) -> None:
+    """By the broker's clock, unless it stands; sent in the order of acceptance when its agent is back."""
+    await beat(db, A, "j1")
+    await beat(db, B, "j2", 1)
+    held = [command_for(A), command_for(A)]
+    for command in held:
+        await commands.accept(command)
+    beats = [Beat(NOW, 1000.0), Beat(NOW + timedelta(seconds=90), 1000.0)]
+    await store_signs(db, [], beats, Cursor("h", "HEARTBEATS", NOW, 3))
+    assert (await send_new(db)).outgoing == []
+    assert (await commands.row(held[0].id)).attempts == 0
+    assert await outbox.hasten_returned(db, judging=True) == 0
+    await beat(db, B, "j2", 90)
+    assert await outbox.hasten_returned(db, judging=True) == 0
+    assert await outbox.hasten_returned(db, judging=False) == 2
+    await commands.accept(last := command_for(A))
+    assert (await send_new(db)).outgoing == []
+    await beat(db, A, "j1", 91)
+    assert await outbox.hasten_returned(db, judging=True) == 3
+    turn = await send_new(db)
+    assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id]
+    await send_new(db, Attempt(last.id, 1, Outcome.WITHHELD, HERE, reason="no room"))
+    assert (await commands.row(last.id)).attempts == 0
+    assert await outbox.hasten_returned(db, judging=True) == 0
 
 
 async def test_without_a_stream_nothing_is_counted(db: Database, commands: Commands) -> None:

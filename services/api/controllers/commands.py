@@ -197,8 +197,9 @@ class CommandController(Controller):
         news: NamedDependency[CommandNews],
         id: Id,
     ) -> Response[models.OneCommand]:
-        """One that was not handed out ends at once as `canceled`. Of one that runs, the agent decides: what
-        cannot be ended in the middle goes on to its end. Asking again changes nothing."""
+        """One that was not sent ends at once as `canceled`; one that was sent and has not begun, as soon as
+        its agent hears of it, or at its `start_by`. Of one that runs, the agent decides: what cannot be ended
+        in the middle goes on to its end. Asking again changes nothing."""
         wanted, _ = await content.read(request, CancelWanted)
         async with database.write(durable=True) as session:
             connection = await session.connection()

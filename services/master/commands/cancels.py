@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Iterable
 
 from schemas import registry, subjects
 from schemas.commands import CommandState
@@ -42,6 +43,12 @@ class Cancels:
         """A cancellation may have been asked for."""
         self._wake.set()
 
+    def tell_now(self, command_ids: Iterable[str]) -> None:
+        """Their agents have come to hear it, whenever they were told last."""
+        for command_id in command_ids:
+            self._told.pop(command_id, None)
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
         while True:
@@ -61,7 +68,7 @@ class Cancels:
             await set_within(self._wake, min(LOOK, FIRST))
 
     async def _tell(self, wanted: CancelWanted) -> None:
-        often, due = self._told[wanted.command_id]
+        often, due = self._told.get(wanted.command_id, (0, 0.0))
         if time.monotonic() < due:
             return
         pause = min(FIRST * 2**often, SLOWEST) * random.uniform(0.8, 1.2)

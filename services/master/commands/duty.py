@@ -23,6 +23,7 @@ from services.persistence.commands import outbox
 from services.persistence.commands.attempts import Place
 from services.persistence.commands.figures import figures
 from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.presence.clockwatch import ClockWatch
 from services.runtime import logs
 from services.runtime.bus.consumer import Consumer
 
@@ -43,10 +44,14 @@ class CommandsDuty:
         self._hints = Hints(teller, source)
         self._confirmations = ResultConfirmations(teller)
         self._durables = Durables(parts.bus, parts.db, self._moving, self._moved)
+        self._clock = ClockWatch(parts.db)
+        self._cancels = Cancels(parts.db, teller, self._hints)
         self._results = ResultReader(
-            parts.bus, parts.db, parts.work, self._hints, self._confirmations, timing
+            parts.bus, parts.db, parts.work, self._hints, self._confirmations, self._cancels.tell_now, timing
         )
-        self._relay = Relay(parts.bus, parts.db, parts.work, self._durables, sender, self._hints, timing)
+        self._relay = Relay(
+            parts.bus, parts.db, parts.work, self._durables, sender, self._hints, timing, self._clock
+        )
         self._questions = Questions(
             parts.bus,
             parts.db,
@@ -57,7 +62,6 @@ class CommandsDuty:
             self._results,
             timing,
         )
-        self._cancels = Cancels(parts.db, teller, self._hints)
         self._operations = Operations(parts.db, self._hints, self._relay.wake)
         self._hints.listener = self._operations.wake
         self._begun = False
@@ -71,6 +75,7 @@ class CommandsDuty:
         try:
             await all_of(
                 *(
+                    self._clock.run,
                     self._durables.run,
                     self._relay.run,
                     self._questions.run,

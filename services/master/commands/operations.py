@@ -7,6 +7,7 @@ from services.master.commands.hints import Hints
 from services.persistence.commands import operations
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.leases import LeaseLost
 from services.runtime import logs
 from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within, to_its_end
@@ -28,6 +29,8 @@ class Operations:
         self._accepted = accepted
         self._news = asyncio.Event()
         self._trouble = ""
+        self._stuck: set[str] = set()
+        """Operations whose step fails for a cause of their own, which was told."""
 
     def wake(self) -> None:
         """A command has ended, or somebody has decided something."""
@@ -50,6 +53,18 @@ class Operations:
             await set_within(self._news, LOOK)
 
     async def _step(self, operation_id: str) -> None:
+        try:
+            await self._take(operation_id)
+        except (LeaseLost, DatabaseUnavailable):
+            raise
+        except Exception:  # noqa: BLE001 - one that cannot go on holds up neither the others nor commands
+            if operation_id not in self._stuck:
+                _log.exception("an operation cannot go on", operation=operation_id)
+            self._stuck.add(operation_id)
+        else:
+            self._stuck.discard(operation_id)
+
+    async def _take(self, operation_id: str) -> None:
         if commands := await to_its_end(operations.step(self._db, operation_id)):
             await reach(Point.OPERATION_AFTER_STEP)
             self._accepted()

@@ -170,6 +170,8 @@ class Questions:
         )
         if waits and row.state in (CommandState.ACCEPTED, CommandState.SENT):
             if now >= row.start_by + MARGIN:
+                if row.cancel_requested_at is not None:
+                    return outbox.canceled(row, now, before="its agent fetched it")
                 return ending(row.id, CommandState.EXPIRED, now, ErrorCode.LATE, _NOT_FETCHED)
             return timing.pace.next(now, row, timing.grace)
         if now >= row.finish_by + timing.grace:

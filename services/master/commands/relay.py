@@ -13,6 +13,8 @@ from services.master.work import DatabaseWork
 from services.persistence.commands import outbox
 from services.persistence.commands.attempts import Attempt, Outcome
 from services.persistence.database.engine import Database
+from services.persistence.database.errors import DatabaseUnavailable
+from services.persistence.presence.clockwatch import ClockWatch
 from services.runtime.backoff import Backoff
 from services.runtime.bus.client import Bus
 from services.runtime.bus.consumer import Retry
@@ -23,6 +25,8 @@ BATCH = 256
 """Commands in one transaction, and on their way at one time."""
 LOOK = 1.0
 """Seconds between two looks at the outbox when nobody has hinted at anything."""
+RETURNS = 0.1
+"""Seconds, at least, between two looks for agents that are back: what was held goes before what is new."""
 
 
 class Relay:
@@ -37,6 +41,7 @@ class Relay:
         sender: Sender,
         hints: Hints,
         timing: Timing,
+        clock: ClockWatch,
     ) -> None:
         self._bus = bus
         self._db = db
@@ -45,6 +50,7 @@ class Relay:
         self._sender = sender
         self._hints = hints
         self._timing = timing
+        self._clock = clock
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -55,18 +61,29 @@ class Relay:
         """Until cancelled. Raises LeaseLost."""
         backoff = Backoff(base=0.1, cap=2.0)
         made: list[Attempt] = []
+        next_returns = 0.0
         self._sender.under_way = set()
         while True:
             await self._bus.wait_connected()
             self._wake.clear()
             place = self._durables.place
             timing = self._timing
-            look = outbox.send_new(
-                self._db, made, timing.pace, timing.grace, BATCH, sendable=place is not None
-            )
             try:
+                judging = self._clock.stands() is None
+                if time.monotonic() >= next_returns:
+                    await outbox.hasten_returned(self._db, judging=judging)
+                    next_returns = time.monotonic() + RETURNS
+                look = outbox.send_new(
+                    self._db,
+                    made,
+                    timing.pace,
+                    timing.grace,
+                    BATCH,
+                    sendable=place is not None,
+                    judging=judging,
+                )
                 turn = await self._work.run(topology.COMMANDS, look)
-            except Retry:
+            except (DatabaseUnavailable, Retry):
                 await backoff.sleep()
                 continue
             backoff.reset()

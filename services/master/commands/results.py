@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from schemas import subjects, topology
 from schemas.errors import ContractError
@@ -41,13 +41,16 @@ class ResultReader:
         work: DatabaseWork,
         hints: Hints,
         confirmations: ResultConfirmations,
+        canceled: Callable[[Sequence[str]], None],
         timing: Timing,
     ) -> None:
+        """`canceled` is called with commands that their agents have received, and are to end."""
         self._bus = bus
         self._db = db
         self._work = work
         self._hints = hints
         self._confirmations = confirmations
+        self._canceled = canceled
         self._timing = timing
         self._store_of_cursors = CursorStore(db)
         self._told_strange = 0.0
@@ -92,6 +95,8 @@ class ResultReader:
         store = results.store(self._db, reports, cursor, timing.pace, timing.grace)
         applied = await self._work.run(topology.RESULTS, store)
         await reach(Point.RESULT_AFTER_COMMIT)
+        if applied.canceled:
+            self._canceled(applied.canceled)
         self._hints.changed(applied.changed)
         for target, command_ids in applied.confirmed.items():
             self._confirmations.committed(target, command_ids)

@@ -23,15 +23,28 @@ from services.persistence.commands.pace import Pace, postpone
 from services.persistence.commands.states import Move, ending
 from services.persistence.database import clock
 from services.persistence.database.engine import Database
+from services.persistence.presence.absent import absent, is_away
 from services.persistence.presence.journals import journals_of
-from services.persistence.targets import target_of
+from services.persistence.presence.liveness import read_clock
+from services.persistence.targets import any_target, is_same_agent, target_of
 
 _COMMAND = tables.table_of(tables.Command)
 _OUTBOX = tables.table_of(tables.Outbox)
+_AGENT = tables.table_of(tables.Agent)
 
 _HANDED_OVER = (_COMMAND.c.state.in_(OPEN_STATES), _COMMAND.c.attempts > 0)
 """What a broker has, or may have, of that which has not ended."""
+_HELD = (
+    _COMMAND.c.state == CommandState.ACCEPTED.value,
+    _COMMAND.c.attempts == 0,
+    _COMMAND.c.journal == "",
+)
+"""What nobody has tried to send; what the broker did not take, as when it is full, keeps its own pauses."""
 _CHUNK = 500
+_HELD_FOR = timedelta(seconds=30)
+"""Until it is looked at again, whether its agent was seen coming back or not."""
+_JUST_HEARD = timedelta(seconds=30)
+"""By the broker's clock: who has been back for longer was found before, or is by that look."""
 
 
 @dataclass(slots=True)
@@ -47,12 +60,21 @@ class Turn:
 
 
 async def send_new(
-    db: Database, made: Sequence[Attempt], pace: Pace, grace: timedelta, limit: int, *, sendable: bool
+    db: Database,
+    made: Sequence[Attempt],
+    pace: Pace,
+    grace: timedelta,
+    limit: int,
+    *,
+    sendable: bool,
+    judging: bool = True,
 ) -> Turn:
     """Note what became of the last attempts, and count first ones of what is due, the longest due first.
 
-    One whose time is over ends as expired, one that was canceled as that: nothing of it was ever sent.
-    `sendable`: False while there is no stream. Raises LeaseLost, DatabaseUnavailable.
+    One whose time is over ends as expired, one that was canceled as that: nothing of it was ever sent. What
+    is for an agent that is away is held: sent, it would wait where nobody can take it back.
+    `sendable`: False while there is no stream. `judging`: False while the broker's clock stands, by which
+    agents are away. Raises LeaseLost, DatabaseUnavailable.
     """
     turn = Turn()
     async with db.write(durable=True) as session:
@@ -65,20 +87,23 @@ async def send_new(
         locked = await states.lock_again(connection, rows, [attempt.command_id for attempt in made])
         turn.changed += await attempts.note(connection, made, now)
         turn.full = len(rows) == limit
-        journals = await journals_of(connection, {target_of(row) for row in rows})
+        targets = {target_of(row) for row in rows}
+        journals = await journals_of(connection, targets)
+        away = await absent(connection, targets) if judging else set()
         due: dict[str, datetime] = {}
         first: dict[str, str] = {}
         for row in rows:
             current = locked.get(row.id)
             if current is None or CommandState(current.state).terminal:
                 continue  # it was ended, as on request, before we had it
-            journal = journals.get(target_of(row), "")
+            target = target_of(row)
+            journal = journals.get(target, "")
             if current.cancel_requested_at is not None:
                 turn.ended.append(canceled(current, now))
             elif row.start_by <= now:
-                turn.ended.append(_expired_unsent(row.id, now, journal))
-            elif not journal:
-                due[row.id] = min(pace.next(now, row, grace), row.start_by)
+                turn.ended.append(_expired_unsent(row.id, now, journal, away=target in away))
+            elif not journal or target in away:
+                due[row.id] = min(now + _HELD_FOR, row.start_by)
             else:
                 first[row.id] = journal
                 due[row.id] = pace.next(now, row, grace)
@@ -158,6 +183,35 @@ async def hasten(db: Database, place: Place, *, unnoted: bool) -> int:
     return await _hasten(db, [*_HANDED_OVER, lost])
 
 
+async def hasten_returned(db: Database, *, judging: bool) -> int:
+    """Make due at once what was held for agents that have been heard again; how many that is.
+
+    One look at what is held, however many agents there are. `judging` as in `send_new`. Raises LeaseLost,
+    DatabaseUnavailable.
+    """
+    columns = (_COMMAND.c.target_kind, _COMMAND.c.target_id)
+    async with db.read() as session:
+        connection = await session.connection()
+        now, reading = await clock.now(connection), await read_clock(connection)
+        here = [*_HELD, _OUTBOX.c.due_at > now]
+        if judging and reading is not None:
+            here.append(_AGENT.c.last_seen >= reading.latest - _JUST_HEARD)
+        found = await connection.execute(
+            sa.select(*columns, _AGENT.c.last_seen, _AGENT.c.interval, _AGENT.c.stopping)
+            .join_from(_COMMAND, _OUTBOX, _OUTBOX.c.command_id == _COMMAND.c.id)
+            .join(_AGENT, is_same_agent(_AGENT.c, _COMMAND.c))
+            .where(*here)
+            .distinct()
+        )
+        back = [target_of(row) for row in found if not (judging and is_away(row, reading))]
+        ready = sorted(await journals_of(connection, back)) if back else []
+    hastened = 0
+    for start in range(0, len(ready), _CHUNK):
+        theirs = any_target(_COMMAND.c, ready[start : start + _CHUNK])
+        hastened += await _hasten(db, [*_HELD, theirs], as_accepted=True)
+    return hastened
+
+
 async def hasten_lost_journals(db: Database) -> int:
     """Make due at once what was sent to a journal that its agent does not have any longer; how many.
 
@@ -176,15 +230,15 @@ async def hasten_lost_journals(db: Database) -> int:
     return hastened
 
 
-async def _hasten(db: Database, which: Sequence[sa.ColumnElement[bool]]) -> int:
-    """In several transactions, and in one order (`states.lock`)."""
+async def _hasten(db: Database, which: Sequence[sa.ColumnElement[bool]], *, as_accepted: bool = False) -> int:
+    """In several transactions, and in one order (`states.lock`). `as_accepted`: due in the order of that."""
     hastened = 0
     while True:
         async with db.write() as session:
             connection = await session.connection()
             now = await clock.now(connection)
-            found = await connection.scalars(
-                sa.select(_OUTBOX.c.command_id)
+            found = await connection.execute(
+                sa.select(_OUTBOX.c.command_id, _COMMAND.c.created_at)
                 .join_from(_OUTBOX, _COMMAND, _OUTBOX.c.command_id == _COMMAND.c.id)
                 .where(*which, _OUTBOX.c.due_at > now)
                 .order_by(_COMMAND.c.id)
@@ -192,21 +246,26 @@ async def _hasten(db: Database, which: Sequence[sa.ColumnElement[bool]]) -> int:
                 .with_for_update(of=_COMMAND)
             )
             some = found.all()
-            await postpone(connection, dict.fromkeys(some, now))
+            due = {row.command_id: min(row.created_at, now) if as_accepted else now for row in some}
+            await postpone(connection, due)
         hastened += len(some)
         if len(some) < _CHUNK:
             return hastened
 
 
-def canceled(row: Any, now: datetime) -> Move:
-    """The end of a command that was canceled before it was sent."""
+def canceled(row: Any, now: datetime, before: str = "it was sent") -> Move:
+    """The end of a command that was canceled in time: before what, in words."""
     why = f": {row.cancel_reason}" if row.cancel_reason else ""
-    message = f"canceled before it was sent, nothing was done{why}"
+    message = f"canceled before {before}, nothing was done{why}"
     return ending(row.id, CommandState.CANCELED, now, ErrorCode.CANCELED, message)
 
 
-def _expired_unsent(command_id: str, now: datetime, journal: str) -> Move:
-    why = "no master could send it" if journal else "its agent has not said that it takes commands"
+def _expired_unsent(command_id: str, now: datetime, journal: str, *, away: bool) -> Move:
+    why = "no master could send it"
+    if not journal:
+        why = "its agent has not said that it takes commands"
+    elif away:
+        why = "its agent was away"
     message = f"it was never sent by its start_by, so nothing was done: {why}"
     return ending(command_id, CommandState.EXPIRED, now, ErrorCode.LATE, message)
 

@@ -60,6 +60,8 @@ class Applied:
     """Commands whose ends need not be told again."""
     strange: list[tuple[Target, str]] = field(default_factory=list)
     """Ends of commands that this database does not know: it was restored, or has forgotten them."""
+    canceled: list[str] = field(default_factory=list)
+    """Commands that their agents have received, and are to end: they may not know that yet."""
     contradicted: list[str] = field(default_factory=list)
     """Commands that had ended otherwise already: what the agent says is kept as evidence."""
 
@@ -101,6 +103,8 @@ async def store(
                     applied.confirmed.setdefault(some[0].target, []).append(command_id)
                 else:
                     due[command_id] = pace.next(now, row, grace)
+                    if row.cancel_requested_at is not None and _was_received(some):
+                        applied.canceled.append(command_id)
                 if values or move is not None:
                     applied.changed.append(command_id)
         await states.advance_all(connection, moves, now)
@@ -127,6 +131,10 @@ def _check(row: sa.Row[Any] | None, reports: Sequence[Report]) -> None:
         body = report.body
         if isinstance(body, ResultPart) and not body.index < body.count <= _MAX_PARTS:
             raise ContractError(f"part {body.index} of {body.count}; there may be {_MAX_PARTS}")
+
+
+def _was_received(reports: Sequence[Report]) -> bool:
+    return any(isinstance(report.body, CommandReceived) for report in reports)
 
 
 def _note_strange(applied: Applied, reports: Sequence[Report]) -> None:

@@ -30,7 +30,8 @@ class ClockWatch:
         return f"no master has been heard for {still:.0f} s: the masters or the broker are away"
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. The silence counts from now on."""
+        self._moved = time.monotonic()
         while True:
             try:
                 async with self._db.read() as session:

@@ -7,11 +7,14 @@ import pytest
 from services.runtime.bus import client, topology
 from tests.faults import invariants as of_the_system
 from tests.faults.commands import store
-from tests.faults.commands.scenario import Result, check, run, stage
+from tests.faults.commands.scenario import VARIABLES, Result, check, run, stage
 from tests.faults.commands.steps import EACH
 from tests.faults.load import Load
 from tests.faults.system import System
 from tests.waiting import until
+
+HEARD_LONG = {**VARIABLES, "AGENT_HEARTBEAT_INTERVAL": "15s"}
+"""Nothing is sent to an agent that is lost: for this one, cut off, it goes on for a while."""
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
 
@@ -33,7 +36,7 @@ async def test_the_brokers_store_may_be_deleted(tmp_path: Path) -> None:
     """
     result = Result(1)
     async with (
-        stage(tmp_path / "run", 1, whims=False) as on,
+        stage(tmp_path / "run", 1, whims=False, variables=HEARD_LONG) as on,
         Load(on.system.plane, on.system.recorder, 1, 30.0) as load,
     ):
         await load.prepare()

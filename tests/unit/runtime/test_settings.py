@@ -143,18 +143,6 @@ def test_foreign_variables_are_one_warning(
     assert json.loads(lines[0])["names"] == "AGENT_PORT_9465_TCP, AGENT_SERVICE_HOST"
 
 
-def test_variables_without_an_effect_yet(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What is documented for commands may be set already: no service warns of it or calls it misspelt."""
-    monkeypatch.setenv("AGENT_COMMAND_POLL_INTERVAL", "2s")
-    monkeypatch.setenv("AGENT_TIMEOUT_COMMAND_POLL", "90s")
-    logs.configure(json=True)
-    load(Example)
-    load(StoreSettings)
-    assert capsys.readouterr().err == ""
-
-
 def test_a_file_of_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """ATLHYPER_ENV_FILE is read too; the environment wins over it, and misspellings in it are found."""
     file = tmp_path / "agent.env"

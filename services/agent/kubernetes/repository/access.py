@@ -1,6 +1,7 @@
 """The rights an agent needs, as questions to the API server: what its role has to grant."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.actions import RESTARTABLE, SCALABLE
@@ -11,10 +12,19 @@ IDENTITY = Access("get", "", "namespaces", name="kube-system")
 """The cluster's UID is that namespace's. Without it two clusters under one id can't be told apart."""
 
 
+LOGS = Access("get", "", "pods/log")
+
+
 def needed(kind: Kind, namespaces: Sequence[str]) -> list[Access]:
     """To collect a kind: list and watch it, in each of the namespaces or, with none named, in all."""
     scopes = (list(namespaces) or [""]) if kind.namespaced else [""]
     return [Access(verb, kind.group, kind.plural, scope) for verb in ("list", "watch") for scope in scopes]
+
+
+def wanted(kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Access]:
+    """All that an agent uses as long as it changes nothing: also to know the cluster, and to read logs."""
+    logs = [replace(LOGS, namespace=scope) for scope in list(namespaces) or [""]]
+    return [IDENTITY, *(access for kind in kinds for access in needed(kind, namespaces)), *logs]
 
 
 # --- acting ------------------------------------------------------------------------------------------

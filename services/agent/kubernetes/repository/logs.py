@@ -11,11 +11,11 @@ from msgspec import Raw, Struct
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.base import LabelSelector, format_labels
 from schemas.kubernetes.pod import Pod
+from services.agent.kubernetes.repository.access import LOGS
 from services.agent.kubernetes.repository.interfaces import ChangeType
-from services.agent.kubernetes.sdk.interfaces import Absent, Access, Expired, KubernetesClient, Unreadable
+from services.agent.kubernetes.sdk.interfaces import Absent, Expired, KubernetesClient, Unreadable
 
 PODS = KINDS["pods"]
-LOGS = Access("get", "", "pods/log")
 WATCH_TIMEOUT = 45
 """Seconds after which the server is asked to end a watch."""
 WATCH_GRACE = 5.0

@@ -11,7 +11,7 @@ from msgspec import Struct
 from schemas.kubernetes.kind import Kind
 from services.agent.capability import Identity
 from services.agent.kubernetes.repository import discovery
-from services.agent.kubernetes.repository.access import IDENTITY, needed
+from services.agent.kubernetes.repository.access import needed, wanted
 from services.agent.kubernetes.repository.decoder import decoder_for
 from services.agent.kubernetes.repository.events import change_of
 from services.agent.kubernetes.repository.interfaces import Change, ChangeType, Page
@@ -103,7 +103,7 @@ class KubernetesResources:
         return [kind for kind in kinds if lacking.isdisjoint(needed(kind, namespaces))]
 
     async def lacking(self, kinds: Sequence[Kind], namespaces: Sequence[str]) -> list[Access]:
-        rights = [IDENTITY, *(access for kind in kinds for access in needed(kind, namespaces))]
+        rights = wanted(kinds, namespaces)
         answers = await asyncio.gather(*(self._client.may(access) for access in rights))
         return [access for access, allowed in zip(rights, answers, strict=True) if not allowed]
 

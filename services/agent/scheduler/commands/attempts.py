@@ -5,8 +5,9 @@ because the answer was lost, the capability judges by that; what nobody can prov
 """
 
 import asyncio
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from schemas.commands import CommandError, CommandProgressed, CommandState, ErrorCode
 from services.agent.capability import (
@@ -35,6 +36,11 @@ ATTEMPTS = 8
 """How often one is tried when what was seen has changed, or the answer was lost."""
 JUDGING = 10.0
 """Seconds after `finish_by` in which it is found out what became of one."""
+WAITED = timedelta(seconds=5)
+"""A command that is older than that when it is taken has waited at the broker, its agent being away."""
+HOLD = 1.5
+"""Seconds from its being taken in which it is not begun then. Its cancel may have been told while nobody was
+there to hear it; the master tells it at once when it sees `received`."""
 STEPS_PER_RUN = 1_000_000
 """Reports of progress count on after a crash, from here times the number of earlier runs."""
 
@@ -130,6 +136,19 @@ class Attempts:
                 return await self.judged(work, error)
         except TimeoutError:
             return _unknown(error, f"what became of it could not be found out within {JUDGING:.0f} s")
+
+    async def hold(self, work: Work) -> None:
+        """Give the word that one is to end the time to come, where it may have been missed.
+
+        What came together is held together; nothing so long that it would be too late for it.
+        """
+        if work.harmless or work.entry.begun:
+            return
+        passed = time.monotonic() - work.taken
+        taken_at = self._now() - timedelta(seconds=passed)
+        if taken_at - work.entry.stored_at > WAITED:
+            hold = min(HOLD, (work.command.start_by - taken_at).total_seconds() / 2)
+            await asyncio.sleep(max(0.0, hold - passed))
 
     # --- steps ----------------------------------------------------------------------------------------
 

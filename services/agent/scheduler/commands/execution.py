@@ -12,6 +12,7 @@ from services.agent.capability import Actions
 from services.agent.scheduler.commands import metrics
 from services.agent.scheduler.commands.attempts import Attempts
 from services.agent.scheduler.commands.checks import Checks
+from services.agent.scheduler.commands.early import EarlyCancels
 from services.agent.scheduler.commands.reports import Reporter
 from services.agent.scheduler.commands.results import Ending, completed, ended, fault
 from services.agent.scheduler.commands.turns import Turns
@@ -42,6 +43,7 @@ class Executor:
         self._reporter = reporter
         self._attempts = attempts
         self._turns = Turns()
+        self._early = EarlyCancels()
         self._news = asyncio.Event()
         self._works: dict[str, Work] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -60,11 +62,13 @@ class Executor:
     def cancel(self, command_id: str, reason: str) -> None:
         """End a command if that is still possible; otherwise its result follows anyway.
 
-        Asked again, the first reason stays.
+        One that is not in hand yet ends when it comes. Asked again, the first reason stays.
         """
         work = self._works.get(command_id)
-        if work is not None and not work.stop.is_set() and work.end(reason):
-            _log.info("command is canceled", command=command_id, reason=reason)
+        if work is not None:
+            _stop(work, reason)
+        elif command_id in self._journal.open or not self._journal.knows(command_id):
+            self._early.note(command_id, reason)
 
     async def run(self) -> None:
         """Until cancelled; what has begun then is left to the journal, and to the next run."""
@@ -106,6 +110,8 @@ class Executor:
                 await self.finish(entry, work)
             else:
                 self._works[entry.id] = work
+                if (reason := self._early.take(entry.id)) is not None:
+                    _stop(work, reason)
                 await self._to_its_end(work)
         finally:
             self._works.pop(entry.id, None)
@@ -167,6 +173,7 @@ class Executor:
             return Ending(refusal.state, refusal.error)
         if work.entry.begun and not work.repeatable:
             return await self._attempts.resume(work)
+        await self._attempts.hold(work)
         return await self._attempts.first(work)
 
     async def finish(self, entry: Entry, ending: Ending) -> None:
@@ -183,6 +190,11 @@ class Executor:
         metrics.ENDED.labels(state=report.state.value).inc()
         code, message = (report.error.code, report.error.message) if report.error else ("", "")
         _log.info("command ended", command=entry.id, state=report.state.value, code=code, reason=message)
+
+
+def _stop(work: Work, reason: str) -> None:
+    if not work.stop.is_set() and work.end(reason):
+        _log.info("command is canceled", command=work.entry.id, reason=reason)
 
 
 async def _end(task: asyncio.Task[Ending]) -> None:

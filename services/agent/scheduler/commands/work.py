@@ -1,6 +1,7 @@
 """One command in hand."""
 
 import asyncio
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -34,6 +35,8 @@ class Work:
     """Set when it is to be ended on request."""
     reason: str = ""
     """Of the request."""
+    taken: float = field(default_factory=time.monotonic)
+    """When it came in hand, in monotonic seconds."""
     steps: int = 0
     """Reports of progress since it was begun last."""
 
