@@ -127,9 +127,10 @@ class _Spec(msgspec.Struct):
     replicas: int = 0
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, rename="camel"):
     name: str = ""
     generation: int = 0
+    resource_version: str = ""
 
 
 class _Object(msgspec.Struct):
@@ -138,6 +139,7 @@ class _Object(msgspec.Struct):
 
 
 class _Line(msgspec.Struct):
+    type: str
     object: _Object
 
 
@@ -151,13 +153,18 @@ class _Watch:
         self._told = 0
 
     async def run(self, api: kube.Api, version: str) -> None:
-        """Until cancelled."""
+        """Until cancelled; a watch that the server ends goes on where it was."""
         decoder = msgspec.json.Decoder(_Line)
-        async for line in api.watch(PATH, version):
-            found = decoder.decode(line).object.metadata
-            if found.name == NAME and found.generation > self._generation:
-                self._generation, self._at = found.generation, time.perf_counter()
-                self._news.set()
+        while True:
+            async for line in api.watch(PATH, version):
+                told = decoder.decode(line)
+                if told.type == "ERROR":
+                    raise RuntimeError(f"the watch of {PATH} failed: {line.decode()}")
+                found = told.object.metadata
+                version = found.resource_version or version
+                if found.name == NAME and found.generation > self._generation:
+                    self._generation, self._at = found.generation, time.perf_counter()
+                    self._news.set()
 
     async def changed(self) -> float:
         """When the object was changed the next time; there is one change between two calls."""

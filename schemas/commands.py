@@ -189,7 +189,7 @@ class Command(Message):
     start_by: datetime
     """Not begun after it."""
     finish_by: datetime
-    """Ended by then, in whichever state."""
+    """Ended by then, in whichever state; `unknown` comes up to a grace of the master's later."""
     actor: str = ""
     """Who asked for it."""
     operation: str = ""

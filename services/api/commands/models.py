@@ -61,7 +61,13 @@ class Command(Struct, kw_only=True):
     ] = None
     created_at: datetime
     start_by: Annotated[datetime, Meta(description="It is not begun after this moment.")]
-    finish_by: Annotated[datetime, Meta(description="It has ended by then, in whichever state.")]
+    finish_by: Annotated[
+        datetime,
+        Meta(
+            description="It has ended by then, in whichever state; `unknown` comes up to 10s later "
+            "(MASTER_COMMAND_GRACE)."
+        ),
+    ]
     state: Annotated[
         str,
         Meta(

@@ -105,7 +105,11 @@ class NewCommand(Wanted):
         Duration | None, Field(gt=0, le=MAX_START_WITHIN, description="The same from now on; at most 7d.")
     ] = None
     finish_by: Annotated[
-        datetime | None, Field(description="It has ended by then, as `unknown` if nobody can tell.")
+        datetime | None,
+        Field(
+            description="It has ended by then; `unknown`, if nobody can tell, comes up to 10s later "
+            "(MASTER_COMMAND_GRACE)."
+        ),
     ] = None
     timeout: Annotated[
         Duration | None,
