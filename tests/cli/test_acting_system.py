@@ -217,10 +217,11 @@ def test_a_node(do: Do, system: System, control_plane: ControlPlane, namespace: 
             *("-n", namespace, "run", f"p{number}", "--image=example.com/p:1", f"--overrides={overrides}")
         )
     control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=30s", "pods", "--all")
-    refused = do("drain", node, "-y")
+    # Other tests may have DaemonSets, whose pods are on every node.
+    refused = do("drain", node, "-y", "--ignore-daemonsets")
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "p0" in refused.stderr
-    done = do("drain", node, "-y", "--force", "--timeout", "60s")
+    done = do("drain", node, "-y", "--ignore-daemonsets", "--force", "--timeout", "60s")
     assert "3 pods evicted" in well(done)
     assert f"acted drain node/{node}: " in done.stderr
     assert control_plane.kubectl("-n", namespace, "get", "pods", "-o", "name") == ""
