@@ -32,6 +32,12 @@ def only_on(dialect: str) -> dict[str, str]:
     return {"only_on": dialect}
 
 
+def _partial_index(*columns: str, where: str, unique: bool = False) -> sa.Index:
+    """An index of the rows for which `where` holds, on every database."""
+    condition = sa.text(where)
+    return sa.Index(None, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
 class Resource(Table, table=True):
     """One object that an agent holds.
 
@@ -40,22 +46,18 @@ class Resource(Table, table=True):
 
     __table_args__ = (
         # Names of nodes and owners repeat from cluster to cluster.
-        sa.Index(
-            None,
+        _partial_index(
             "node",
             "target_kind",
             "target_id",
-            sqlite_where=sa.text("node != ''"),
-            postgresql_where=sa.text("node != ''"),
+            where="node != ''",
         ),
-        sa.Index(
-            None,
+        _partial_index(
             "owner_name",
             "owner_kind",
             "target_kind",
             "target_id",
-            sqlite_where=sa.text("owner_name != ''"),
-            postgresql_where=sa.text("owner_name != ''"),
+            where="owner_name != ''",
         ),
         # What clusters are counted by, without a look at the wide rows: five times as fast. PostgreSQL would
         # look for single rows in it too, as long as it has no statistics, were it not for the condition.
@@ -319,27 +321,21 @@ class Command(Table, table=True):
         sa.Index(None, "target_kind", "target_id", "id"),
         sa.Index(None, "state", "finish_by"),
         # Those that are to be ended on request, and have not.
-        sa.Index(
-            None,
+        _partial_index(
             "cancel_requested_at",
-            sqlite_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
-            postgresql_where=sa.text("cancel_requested_at IS NOT NULL AND finished_at IS NULL"),
+            where="cancel_requested_at IS NOT NULL AND finished_at IS NULL",
         ),
-        sa.Index(
-            None,
+        _partial_index(
             "operation_id",
             "id",
-            sqlite_where=sa.text("operation_id != ''"),
-            postgresql_where=sa.text("operation_id != ''"),
+            where="operation_id != ''",
         ),
         # A request that is repeated under one key is one command.
-        sa.Index(
-            None,
+        _partial_index(
             "actor",
             "idempotency_key",
             unique=True,
-            sqlite_where=sa.text("idempotency_key != ''"),
-            postgresql_where=sa.text("idempotency_key != ''"),
+            where="idempotency_key != ''",
         ),
     )
 
@@ -422,13 +418,11 @@ class Operation(Table, table=True):
 
     __table_args__ = (
         sa.Index(None, "state", "id"),
-        sa.Index(
-            None,
+        _partial_index(
             "actor",
             "idempotency_key",
             unique=True,
-            sqlite_where=sa.text("idempotency_key != ''"),
-            postgresql_where=sa.text("idempotency_key != ''"),
+            where="idempotency_key != ''",
         ),
     )
 

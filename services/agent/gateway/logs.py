@@ -23,6 +23,8 @@ class BusLogCalls:
         self._bus = bus
         self._target = target
         self._source = subjects.agent_source(target)
+        self._away = Backoff(base=0.2, cap=2.0)
+        """Of all sessions: what one meets, the others meet too."""
 
     async def publish_logs(self, chunk: LogsPublished) -> LogsTaken:
         subject = subjects.call(self._target, "logs", chunk.session)
@@ -32,7 +34,9 @@ class BusLogCalls:
         while True:
             try:
                 answer = await self._bus.call(subject, envelope, timeout=ANSWER)
-                return registry.LOGS_TAKEN.decode(answer.data)
+                taken = registry.LOGS_TAKEN.decode(answer.data)
+                self._away.reset()
+                return taken
             except NoResponders as error:
                 if loop.time() > give_up:
                     raise ReaderGone(str(error)) from error
@@ -40,7 +44,7 @@ class BusLogCalls:
             except NoAnswer as error:
                 raise ReaderGone(str(error)) from error
             except BusUnavailable as error:
-                await self._bus.pause(Backoff(base=0.2, cap=2.0))
+                await self._bus.pause(self._away)
                 raise Unavailable(str(error)) from error
             except (BusError, ContractError) as error:
                 raise ReaderGone(str(error)) from error

@@ -196,14 +196,16 @@ class Session:
 
     async def _deliver(self, chunk: LogsPublished) -> LogsTaken:
         """Send a chunk until it is answered. Raises ReaderGone."""
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + GIVE_UP
-        while True:
-            try:
-                return await self._calls.publish_logs(chunk)
-            except Unavailable as error:
-                if loop.time() > give_up:
-                    raise ReaderGone(str(error)) from error
+        reason = "the broker is away"
+        try:
+            async with asyncio.timeout(GIVE_UP):
+                while True:
+                    try:
+                        return await self._calls.publish_logs(chunk)
+                    except Unavailable as error:
+                        reason = str(error)
+        except TimeoutError:
+            raise ReaderGone(reason) from None
 
 
 class _Full:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 
@@ -47,6 +48,12 @@ _EXAMPLES: list[dict[str, Any]] = [
     }
 ]
 _STATES = {state.value: (state.value,) for state in OperationState}
+
+
+def _decision(description: str) -> dict[int, ResponseSpec]:
+    """What OpenAPI says of the answers to what a person decides."""
+    kinds = (problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED)
+    return problems.responses(*kinds) | answer(models.OneOperation, description, examples.OPERATION)
 
 
 class OperationController(Controller):
@@ -129,10 +136,7 @@ class OperationController(Controller):
         status_code=200,
         summary="Begin nothing further",
         opt={"content": Content((DecisionWanted,), [{"reason": "a look at the first ones"}])},
-        responses=problems.responses(
-            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
-        )
-        | answer(models.OneOperation, "It is paused", examples.OPERATION),
+        responses=_decision("It is paused"),
     )
     async def pause_operation(
         self,
@@ -151,10 +155,7 @@ class OperationController(Controller):
         "/{id:str}/resume",
         status_code=200,
         summary="Go on",
-        responses=problems.responses(
-            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
-        )
-        | answer(models.OneOperation, "It goes on", examples.OPERATION),
+        responses=_decision("It goes on"),
     )
     async def resume_operation(
         self, database: NamedDependency[Database], news: NamedDependency[CommandNews], id: Id
@@ -167,10 +168,7 @@ class OperationController(Controller):
         status_code=200,
         summary="End it",
         opt={"content": Content((DecisionWanted,), [{"reason": "the wrong version"}])},
-        responses=problems.responses(
-            problems.INVALID_CONTENT, problems.UNKNOWN_OPERATION, problems.OPERATION_ENDED
-        )
-        | answer(models.OneOperation, "It is canceled", examples.OPERATION),
+        responses=_decision("It is canceled"),
     )
     async def cancel_operation(
         self,

@@ -16,11 +16,12 @@ from services.persistence.commands.cancels import CancelWanted
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import logs
+from services.runtime.backoff import Backoff
 from services.runtime.tasks import set_within, to_its_end
 
 _log = logs.get_logger(__name__)
 
-LOOK = 1.0
+LOOK = 0.5
 """Seconds between two looks when nobody has hinted at anything."""
 FIRST = 0.5
 """Seconds until an agent is told again; it doubles each time, up to SLOWEST."""
@@ -51,6 +52,7 @@ class Cancels:
 
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
+        backoff = Backoff(base=LOOK, cap=2.0)
         while True:
             self._wake.clear()
             try:
@@ -60,12 +62,15 @@ class Cancels:
                     metrics.ENDED.labels(state=CommandState.CANCELED.value).inc(len(ended))
                     self._hints.changed(ended)
             except DatabaseUnavailable as error:
-                _log.warning("cancellations cannot be looked at", reason=str(error))
+                if not backoff.attempts:
+                    _log.warning("cancellations cannot be looked at", reason=str(error))
+                await backoff.sleep()
             else:
+                backoff.reset()
                 self._told = {one.command_id: self._told.get(one.command_id, (0, 0.0)) for one in sent}
                 for one in sent:
                     await self._tell(one)
-            await set_within(self._wake, min(LOOK, FIRST))
+            await set_within(self._wake, LOOK)
 
     async def _tell(self, wanted: CancelWanted) -> None:
         often, due = self._told.get(wanted.command_id, (0, 0.0))

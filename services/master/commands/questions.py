@@ -33,6 +33,7 @@ from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.targets import target_of
 from services.runtime import logs
+from services.runtime.backoff import Backoff
 from services.runtime.bus.client import Bus, BusError, BusUnavailable
 from services.runtime.bus.consumer import Retry
 from services.runtime.tasks import set_within
@@ -85,6 +86,7 @@ class Questions:
 
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
+        backoff = Backoff(base=LOOK, cap=2.0)
         next_journals = 0.0
         while True:
             await self._bus.wait_connected()
@@ -96,7 +98,11 @@ class Questions:
                     next_journals = time.monotonic() + JOURNALS
                 full = await self._turn()
             except (BusError, DatabaseUnavailable, Retry) as error:
-                _log.warning("commands cannot be asked about", reason=str(error))
+                if not backoff.attempts:
+                    _log.warning("commands cannot be asked about", reason=str(error))
+                await backoff.sleep()
+            else:
+                backoff.reset()
             if not full:
                 await set_within(self._wake, LOOK)
 
