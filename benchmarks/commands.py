@@ -21,7 +21,6 @@ from services.cli.cluster.build import ensure_binaries
 
 NAMESPACE = "bench-commands"
 PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-NAME = "scaled"
 MARGIN = 25.0
 """ms above `kubectl scale`."""
 WARM_UP = 3
@@ -38,7 +37,6 @@ async def measure(scene: Scene) -> list[Figure]:
     figures = []
     async with kube.connect(scene.kubeconfig) as api:
         await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-        await _create(api, NAME)
         for name in scene.databases.names:
             folder = scene.folder / name
             folder.mkdir()
@@ -78,22 +76,25 @@ async def _in_turn(scene: Scene, api: kube.Api, rest: Rest, database: str, sync:
     by_kubectl: list[float] = []
     by_patch: list[float] = []
     kubectl = str(ensure_binaries(["kubectl"])["kubectl"])
-    watch = _Watch()
+    # One for each database: what the last command left must not be what the next one asks for.
+    name = f"scaled-{database.lower()}"
+    await _create(api, name)
+    watch = _Watch(name)
     version = (await api.call("GET", PATH))["metadata"]["resourceVersion"]
     async with stage.beside([watch.run(api, version)]):
         for number in range(WARM_UP + scene.sizes.commands):
             counted = number >= WARM_UP
             replicas = 3 * number + 1  # no two in a row are the same
             started = time.perf_counter()
-            await _scale(rest, replicas % 4)
+            await _scale(rest, name, replicas % 4)
             ended = time.perf_counter()
             changed = await watch.changed()
             began = time.perf_counter()
-            await _kubectl(kubectl, scene.kubeconfig, (replicas + 1) % 4)
+            await _kubectl(kubectl, scene.kubeconfig, name, (replicas + 1) % 4)
             middle = time.perf_counter()
             await watch.changed()
             patched = time.perf_counter()
-            await api.patch(f"{PATH}/{NAME}", {"spec": {"replicas": (replicas + 2) % 4}})
+            await api.patch(f"{PATH}/{name}", {"spec": {"replicas": (replicas + 2) % 4}})
             finished = time.perf_counter()
             await watch.changed()
             if counted:
@@ -146,7 +147,8 @@ class _Line(msgspec.Struct):
 class _Watch:
     """When each generation of the Deployment was first seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._generation = 0
         self._at = 0.0
         self._news = asyncio.Event()
@@ -162,7 +164,7 @@ class _Watch:
                     raise RuntimeError(f"the watch of {PATH} failed: {line.decode()}")
                 found = told.object.metadata
                 version = found.resource_version or version
-                if found.name == NAME and found.generation > self._generation:
+                if found.name == self._name and found.generation > self._generation:
                     self._generation, self._at = found.generation, time.perf_counter()
                     self._news.set()
 
@@ -174,11 +176,11 @@ class _Watch:
         return self._at
 
 
-async def _scale(rest: Rest, replicas: int) -> None:
+async def _scale(rest: Rest, name: str, replicas: int) -> None:
     body = {
         "cluster_id": stage.CLUSTER_ID,
         "action": "scale",
-        "object": {"resource": "deployments", "namespace": NAMESPACE, "name": NAME},
+        "object": {"resource": "deployments", "namespace": NAMESPACE, "name": name},
         "params": {"replicas": replicas},
     }
     await _ended(rest, (await rest.post("/commands", body, uuid7()))["id"])
@@ -194,10 +196,10 @@ async def _ended(rest: Rest, command_id: str) -> None:
         raise RuntimeError(f"command {command_id} {command['state']}: {command['error']}")
 
 
-async def _kubectl(program: str, kubeconfig: Path, replicas: int) -> None:
+async def _kubectl(program: str, kubeconfig: Path, name: str, replicas: int) -> None:
     process = await asyncio.create_subprocess_exec(
         *(program, f"--kubeconfig={kubeconfig}", "-n", NAMESPACE, "scale"),
-        *(f"deployment/{NAME}", f"--replicas={replicas}"),
+        *(f"deployment/{name}", f"--replicas={replicas}"),
         stdout=asyncio.subprocess.DEVNULL,
         env={**os.environ, "KUBERC": "off"},
     )

@@ -4,7 +4,7 @@ A command is asked for once, by whoever writes its row, and reaches exactly one 
 only ever move on; reports may come late, twice or out of order, and change nothing then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -146,6 +146,8 @@ class Action:
 
     data: Mapping[str, str] = field(default_factory=dict)
     """What the `data` of its result has, by field: for the reference."""
+    shown: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    """Its parameters as people may see them later: without what is secret in them."""
 
     def nature_of(self, params: Mapping[str, Any]) -> Nature:
         """What it does to its object with these parameters."""
@@ -225,7 +227,7 @@ class CommandReceived(Message):
     command_id: str
     journal: str
     at: datetime
-    """By the agent's clock, as all times of reports."""
+    """By the clock of the deadlines, as the agent knows it; as all times of reports."""
 
 
 class CommandStarted(Message):

@@ -18,6 +18,7 @@ EXTENSIONS = (
     "expirytime",
     "signature",
     "journal",
+    "clockahead",
     "traceparent",
 )
 """The extension attributes we write. Others are kept when read: a newer sender may know more."""

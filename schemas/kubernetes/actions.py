@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schemas.commands import Action, Nature, Params
+from schemas.kubernetes.redaction import REDACTED, redact_object
 
 SCALABLE = ("deployments", "replicasets", "statefulsets")
 RESTARTABLE = ("daemonsets", "deployments", "statefulsets")
@@ -185,6 +186,14 @@ class RollbackParams(Params):
     to_revision: Annotated[int, Field(ge=0, description="0: the one before the present one.")] = 0
 
 
+def _without_secrets(params: dict[str, Any]) -> dict[str, Any]:
+    """Those of `apply` and `dynamic`; of a Secret's body nothing: a patch does not tell what it is."""
+    shown: dict[str, Any] = redact_object(params)
+    if params.get("resource") == "secrets" and params.get("body") is not None:
+        shown["body"] = REDACTED
+    return shown
+
+
 _GOING = {
     "uid": "of the object",
     "gone": "false while it still ends in its own time",
@@ -256,6 +265,7 @@ ACTIONS: dict[str, Action] = {
             description="One request on any resource of the API server.",
             nature=Nature.DESTROY,
             params=DynamicParams,
+            shown=_without_secrets,
             needs_object=False,
             by_verb={
                 "list": Nature.READ,
@@ -281,6 +291,7 @@ ACTIONS: dict[str, Action] = {
             description="Make or change one object by server-side apply.",
             nature=Nature.CHANGE,
             params=ApplyParams,
+            shown=_without_secrets,
             needs_object=False,
             data={
                 "resource": "kubectl's plural, or `<plural>.<version>.<group>`",

@@ -10,7 +10,7 @@ import httpx
 
 from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
-from services.cli import access, attach
+from services.cli import access, attach, clocks
 from services.cli.client import unauthorized
 from services.cli.context import Context, Running, bus_settings, resolve
 from services.cli.findings import Finding
@@ -165,9 +165,15 @@ def _token(context: Context, answer: httpx.Response) -> Finding:
     return Finding("ok", "token", "the API accepts it")
 
 
+async def _clocks(_: Running | None) -> AsyncIterator[Finding]:
+    async for finding in clocks.findings():
+        yield finding
+
+
 CHECKS: dict[str, Check] = {
     "broker": _broker,
     "database": _database,
+    "clocks": _clocks,
     "cluster": _cluster,
     "api": _api,
 }

@@ -364,7 +364,7 @@ class Command(Table, table=True):
     sent_at: datetime | None = Field(sa_type=UTCDateTime)
     """When it was first given to the broker."""
     received_at: datetime | None = Field(sa_type=UTCDateTime)
-    """By the agent's clock; likewise `started_at` and `executed_at`."""
+    """By the database's clock, as its agent knows it; likewise `started_at` and `executed_at`."""
     started_at: datetime | None = Field(sa_type=UTCDateTime)
     executed_at: datetime | None = Field(sa_type=UTCDateTime)
     finished_at: datetime | None = Field(sa_type=UTCDateTime)

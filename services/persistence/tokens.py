@@ -155,6 +155,8 @@ class Tokens:
 
     def valid(self) -> set[str]:
         """The ids of those that were neither revoked nor have expired, as of the last look."""
+        if not self._known:
+            return set()  # before the first look there is no clock either
         present = self._now()
         return {token.id for token in self._known.values() if not _has_expired(token, present)}
 

@@ -375,7 +375,7 @@ def test_slices_do_not_cut_characters() -> None:
 
 async def test_data_that_is_no_json(bench: Bench) -> None:
     """It ends all the same, and says that its data is missing."""
-    report, data = results.completed("id", results.succeeded({"x": float("nan")}))
+    report, data = results.completed("id", results.succeeded({"x": float("nan")}), datetime.now(UTC))
     assert (report.state, data) == (CommandState.FAILED, b"")
     assert report.error
     assert report.error.code == ErrorCode.INTERNAL
@@ -384,7 +384,9 @@ async def test_data_that_is_no_json(bench: Bench) -> None:
 def test_text_that_can_not_be_written() -> None:
     """Half a surrogate pair in somebody's words does not keep a command from its end."""
     words = "quotes \ud800"
-    report, _ = results.completed("c", results.ended(CommandState.FAILED, ErrorCode.SERVER, words))
+    report, _ = results.completed(
+        "c", results.ended(CommandState.FAILED, ErrorCode.SERVER, words), datetime.now(UTC)
+    )
     assert report.error
     assert report.error.message == "quotes ?"
     assert b"quotes ?" in report.model_dump_json().encode()

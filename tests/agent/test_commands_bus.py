@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from schemas import registry, subjects
 from schemas.commands import CommandReceived, CommandStarted, CommandState, ResultPart
+from schemas.control import ResultsConfirmed
 from schemas.envelope import Envelope
 from schemas.ids import uuid7
 from schemas.topology import COMMANDS
@@ -230,25 +232,54 @@ async def test_message_that_breaks_the_contract(agent: Agent, desk: Desk) -> Non
 
 
 async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour off it works all the same once it has heard the core, by a message or over `ctl`."""
+    """An hour off it works all the same once it has heard a command, and tells the core's times; what comes
+    over `ctl` has the time of its sender, which may be an hour off as well.
+    """
+    await desk.open()
+    scheduler = agent.scheduler
     for hours in (1, -1):
         off = timedelta(hours=hours)
         agent.gateway.clock = CoreClock(wall=lambda off=off: datetime.now(UTC) + off)  # type: ignore[misc]
-        now = agent.gateway.clock.now
-        monkeypatch.setattr(agent.scheduler.custody._checks, "_now", now)
-        monkeypatch.setattr(agent.scheduler.executor._attempts, "_now", now)
-        if hours == 1:
-            await desk.open()
-            await asyncio.sleep(1)  # the pull waits, so what comes is fresh
-        else:
-            await desk.confirm("nobody")
-            await asyncio.sleep(0.5)
+        for part in (
+            *(scheduler.custody, scheduler.custody._checks),
+            *(scheduler.executor, scheduler.executor._attempts),
+        ):
+            monkeypatch.setattr(part, "_now", agent.gateway.clock.now)
+        await asyncio.sleep(1)  # the pull waits, so what comes is fresh
+        about = command()
+        await desk.send(about)
+        end = await desk.end(about)
+        assert end.success
+        assert abs(end.executed_at - datetime.now(UTC)) < timedelta(minutes=1)
+        body = ResultsConfirmed(command_ids=["nobody"])
+        source = subjects.service_source("master", "test")
+        envelope = registry.RESULTS_CONFIRMED.envelope(body, source=source)
+        wrong = replace(envelope, time=envelope.time + timedelta(hours=1))
+        await desk.master.send(subjects.control(TARGET, "results"), wrong)
         about = command()
         await desk.send(about)
         assert (await desk.end(about)).success
         late = command(start_by=datetime.now(UTC) - timedelta(minutes=1))
         await desk.send(late)
         assert (await desk.end(late)).state is CommandState.EXPIRED
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_deadlines_by_another_clock(agent: Agent, desk: Desk, hours: int) -> None:
+    """The broker's clock is an hour off the database's: deadlines and times are by the latter."""
+    await desk.open()
+    await asyncio.sleep(1)
+    there = datetime.now(UTC) - timedelta(hours=hours)
+    ahead = f"{3600 * hours}.000"
+    minute = timedelta(minutes=1)
+    about = command(created_at=there, start_by=there + minute, finish_by=there + 2 * minute)
+    await desk.send(about, clockahead=ahead)
+    end = await desk.end(about)
+    assert end.success
+    assert timedelta(0) <= end.executed_at - there < minute
+    late = command(created_at=there, start_by=there - minute, finish_by=there + minute)
+    await desk.send(late, clockahead=ahead)
+    assert (await desk.end(late)).state is CommandState.EXPIRED
 
 
 @pytest.mark.alone

@@ -188,6 +188,11 @@ async def test_a_token_is_never_compared_with_another(fleet: Fleet, monkeypatch:
     assert seen == [TOKEN, TOKEN[:-1] + "1", "x" * len(TOKEN), ""]
 
 
+async def test_before_the_first_look_no_token_is_valid(fleet: Fleet) -> None:
+    """An api that nobody has asked for anything yet looks for tokens that have ended all the same."""
+    assert tokens.Tokens(fleet.database).valid() == set()
+
+
 async def test_guessing_costs_the_database_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand tries at a time are answered by one look; valid ones by one each two seconds."""
     looks = 0

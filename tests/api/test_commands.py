@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -214,6 +215,38 @@ async def test_a_command_that_no_broker_would_carry(agent: Fleet, api: httpx.Asy
     assert_problem(await api.post(COMMANDS, json=body), 413, "content-too-large")
     manifest["data"] = {"a": "x" * 900_000}
     await ask(api, body)
+
+
+async def test_what_is_secret_in_parameters_is_not_shown(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """It goes to the agent as it was given; whoever reads the command, or repeats the call, sees none."""
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "a"},
+        "stringData": {"key": "hunter2"},
+    }
+    patch = [{"op": "replace", "path": "/data/key", "value": "aHVudGVyMg=="}]
+    patching = {"verb": "patch", "resource": "secrets", "namespace": "shop", "name": "a"}
+    wanted = [
+        {"action": "apply", "params": {"manifest": secret, "namespace": "shop"}},
+        {"action": "dynamic", "params": patching | {"patch_type": "json", "body": patch}},
+    ]
+    shown = []
+    for each in wanted:
+        key = {"idempotency-key": str(uuid.uuid4())}
+        for _ in range(2):
+            answer = await api.post(COMMANDS, json={"cluster_id": "prod-eu", **each}, headers=key)
+            assert answer.status_code == 202, answer.text
+            shown.append(answer.json())
+        shown.append((await api.get(answer.headers["location"])).json())
+    shown += (await api.get(COMMANDS)).json()["items"]
+    for item in shown:
+        assert item["params"]["namespace"] == "shop"
+        assert "hunter2" not in str(item)
+        assert "aHVudGVyMg==" not in str(item)
+    applied, patched = sorted(await stored(agent.database), key=lambda command: command.action)
+    assert applied.params["manifest"] == secret
+    assert patched.params["body"] == patch
 
 
 async def test_a_beginning_in_the_past(agent: Fleet, api: httpx.AsyncClient) -> None:

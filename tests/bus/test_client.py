@@ -317,6 +317,15 @@ async def test_a_cancelled_call_does_no_harm(own_broker: RunningBroker, bus: Con
     assert (agent._link, master._link) == links
 
 
+async def test_it_closes_at_any_moment_of_connecting(broker: RunningBroker) -> None:
+    """A service that is told to stop just as it connects ends: at each step of the handshake."""
+    for steps in range(200):
+        async with asyncio.timeout(5):
+            async with client.connect(broker.settings(), "master", name="leaving", wait=True):
+                for _ in range(steps % 50):
+                    await asyncio.sleep(0)
+
+
 def resync() -> Envelope:
     """A ctl message of the master."""
     return registry.RESYNC_REQUESTED.envelope(

@@ -120,7 +120,8 @@ def test_up_until_ctrl_c(up: Up, namespace: str, control_plane: ControlPlane) ->
     doctor = run("doctor", folder=up.folder, variables=up.variables)
     assert doctor.returncode == 0, doctor.stdout
     assert [line.split()[:2] for line in doctor.stdout.splitlines()] == [
-        ["ok", check] for check in ("broker", "streams", "database", "cluster", "access", "api", "token")
+        ["ok", check]
+        for check in ("broker", "streams", "database", "clocks", "cluster", "access", "api", "token")
     ]
 
     path = up.folder / "home" / "token"

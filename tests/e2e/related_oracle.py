@@ -29,7 +29,7 @@ def ids(listed: dict[str, list[dict[str, Any]]]) -> Objects:
 def edges(objects: Objects, resources: dict[str, str]) -> set[Edge]:
     """Every edge between them, and those that lead to objects which are not there.
 
-    `resources` gives the resource of each kind.
+    `resources` gives the resource of each kind that is collected; of another one there is only the name.
     """
     return {edge for id_, item in objects.items() for edge in _edges_of(id_, item, objects, resources)}
 
@@ -38,13 +38,15 @@ def _edges_of(id_: str, item: dict[str, Any], objects: Objects, resources: dict[
     resource, namespace, _ = id_.split("/", 2)
     meta, spec = item["metadata"], item.get("spec", {})
 
-    def at(kind: str, name: str, where: str = namespace) -> str:
+    def at(kind: str, name: str, where: str = namespace, version: str = "") -> str:
         wide = kind in ("Node", "PersistentVolume", "Namespace")
-        return f"{resources[kind]}/{'_' if wide else where}/{name}"
+        group, _, _ = version.rpartition("/")
+        unknown = f"{kind}.{group}" if group else kind
+        return f"{resources.get(kind, unknown)}/{'_' if wide else where}/{name}"
 
     for owner in meta.get("ownerReferences", []):
         if owner.get("controller"):
-            yield at(owner["kind"], owner["name"]), "owns", id_
+            yield at(owner["kind"], owner["name"], version=owner["apiVersion"]), "owns", id_
     if resource in _SELECTING:
         for pod, other in objects.items():
             if pod.startswith(f"pods/{namespace}/") and _selects(resource, spec.get("selector"), other):
@@ -65,7 +67,8 @@ def _edges_of(id_: str, item: dict[str, Any], objects: Objects, resources: dict[
         yield id_, "scales", at(spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"])
     if resource == "events":
         involved = item["involvedObject"]
-        yield id_, "concerns", at(involved["kind"], involved["name"], involved.get("namespace", "_"))
+        where, version = involved.get("namespace", "_"), involved.get("apiVersion", "")
+        yield id_, "concerns", at(involved["kind"], involved["name"], where, version)
 
 
 def _of_pod(id_: str, spec: dict[str, Any], at: Any) -> Iterator[Edge]:

@@ -106,6 +106,10 @@ class Audit:
         rows = await self._read(f"SELECT {columns} FROM audit_command ORDER BY number")
         return [CommandStep(*row) for row in rows]
 
+    async def ended_commands(self) -> int:
+        """How many commands have ended."""
+        return len(await self._read("SELECT id FROM command WHERE finished_at IS NOT NULL"))
+
     async def outbox(self) -> list[str]:
         """The commands that are still to be sent (again)."""
         rows = await self._read("SELECT command_id FROM outbox ORDER BY command_id")

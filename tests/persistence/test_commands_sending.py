@@ -225,7 +225,11 @@ async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands:
         await commands.accept(command)
     beats = [Beat(NOW, 1000.0), Beat(NOW + timedelta(seconds=90), 1000.0)]
     await store_signs(db, [], beats, Cursor("h", "HEARTBEATS", NOW, 3))
-    assert (await send_new(db)).outgoing == []
+    assert not await outbox.any_held(db)
+    turn = await send_new(db)
+    assert turn.held
+    assert turn.outgoing == []
+    assert await outbox.any_held(db)
     assert (await commands.row(held[0].id)).attempts == 0
     assert await outbox.hasten_returned(db, judging=True) == 0
     await beat(db, B, "j2", 90)
@@ -236,6 +240,7 @@ async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands:
     await beat(db, A, "j1", 91)
     assert await outbox.hasten_returned(db, judging=True) == 3
     turn = await send_new(db)
+    assert not turn.held
     assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id]
     await send_new(db, Attempt(last.id, 1, Outcome.WITHHELD, HERE, reason="no room"))
     assert (await commands.row(last.id)).attempts == 0

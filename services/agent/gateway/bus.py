@@ -45,7 +45,7 @@ class BusGateway:
         self._target = target
         self._source = subjects.agent_source(target)
         self.clock = CoreClock()
-        """By what the core says over `ctl`, and by its commands."""
+        """By its commands: what comes over `ctl` has the time of whoever sent it, which may be wrong."""
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         envelope = registry.HEARTBEAT_SENT.envelope(heartbeat, source=self._source)
@@ -168,7 +168,6 @@ class BusGateway:
         """Call `receive` with each body of that type on `ctl.<what>`."""
 
         async def handle(subject: str, envelope: Envelope) -> None:
-            self.clock.hear(envelope.time)
             try:
                 if envelope.type != event_type.name:
                     raise ContractError(f"event type {envelope.type!r} does not belong here")

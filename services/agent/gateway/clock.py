@@ -1,4 +1,4 @@
-"""What time it is for the core, as far as an agent can know."""
+"""What time it is for the core, as far as an agent can know: by the database's clock, as deadlines are."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ HOLDS = 600.0
 
 
 class CoreClock:
-    """The core's clock, read off its messages. The own clock is asked only while there were none.
+    """The core's clock, read off its commands. The own clock is asked only while there were none.
 
     A message says that it is at least as late there as when it was sent, so the latest reading counts.
     """

@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -46,6 +47,17 @@ _TYPES: dict[type[BaseModel], registry.EventType[Any]] = {
     ResultPart: registry.PART_PUBLISHED,
     CommandCompleted: registry.COMMAND_COMPLETED,
 }
+
+
+def core_time(stored_at: datetime, envelope: Envelope) -> datetime:
+    """The broker's time of a command by the clock of its deadlines: the database's.
+
+    The two differ where the master says so, in seconds; what it says is measured, not when it was sent.
+    """
+    try:
+        return stored_at - timedelta(seconds=float(envelope.extensions.get("clockahead", "0")))
+    except (ValueError, OverflowError):
+        return stored_at
 
 
 class BusCommands:
@@ -117,7 +129,6 @@ class BusCommands:
 
     async def _order(self, message: Message, fresh: bool) -> Order | None:
         """The message read; None when it breaks the contract: then it is where people look for that."""
-        self._gateway.clock.hear(message.time, fresh=fresh and message.attempt == 1)
         delivery = read(message, COMMANDS)
         if isinstance(delivery, Rejected):
             await self._reject(delivery)
@@ -129,12 +140,14 @@ class BusCommands:
             reason = f"the envelope is of {delivery.envelope.id!r}, the command in it {command.id!r}"
             await self._reject(Rejected(reason, COMMANDS.name, message, subject, delivery.envelope))
             return None
+        stored_at = core_time(message.time, delivery.envelope)
+        self._gateway.clock.hear(stored_at, fresh=fresh and message.attempt == 1)
         return Order(
             command,
             delivery.envelope.data,
             delivery.envelope.extensions,
             "".join(subject.rest),
-            message.time,
+            stored_at,
             message.reply,
         )
 

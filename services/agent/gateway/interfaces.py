@@ -80,7 +80,7 @@ class Order:
     subject_action: str
     """The action that its subject names."""
     stored_at: datetime
-    """When the broker took it, by its clock."""
+    """When the broker took it, by the core's clock."""
     reply: str
     """Where it is acknowledged."""
 

@@ -20,6 +20,7 @@ from schemas.commands import CommandCompleted
 from services.agent.store import journal_rows as rows
 from services.agent.store import metrics
 from services.agent.store.file import StateDamaged, StateFile, StateUnavailable, probe
+from services.agent.store.journal_changes import Change
 from services.agent.store.journal_rows import Entry
 from services.runtime import logs
 from services.runtime.tasks import to_its_end
@@ -59,6 +60,8 @@ class Journal:
         self._now = now
         self._lock = asyncio.Lock()
         """Held by whoever changes something."""
+        self._changes: list[Change] = []
+        """Those that wait for the lock."""
         self._generation = -1
         self._id = ""
         self._number = 0
@@ -265,38 +268,67 @@ class Journal:
                     self._open[entry.id] = entry
 
     async def _started(self, command_id: str, seen: bytes, at: datetime, lasting: bool) -> Entry:
-        async with self._lock:
-            self._check()
-            if self._failing:
-                raise StateUnavailable(self._failing)
-            if command_id not in self._open:
-                raise StateDamaged(f"{command_id} has ended, its row was damaged")
-            entry, number = self._open[command_id], self._held[command_id].number
-            entry = replace(entry, begun=entry.begun + 1, started_at=entry.started_at or at, seen=seen)
-            try:
-                await self._file.run(lambda db: rows.write(db, number, entry, b""), lasting=lasting)
-            except (StateUnavailable, StateDamaged) as error:
-                self._fail(error)
-                raise
-            self._open[command_id] = entry
-            return entry
+        def begun(entry: Entry) -> Entry:
+            return replace(entry, begun=entry.begun + 1, started_at=entry.started_at or at, seen=seen)
+
+        change = await self._change(Change(command_id, begun, lasting=lasting))
+        if change.error is not None:
+            raise change.error
+        if change.entry is None:
+            raise StateDamaged(f"{command_id} has ended, its row was damaged")
+        return change.entry
 
     async def _done(self, command_id: str, completed: CommandCompleted, data: bytes, lasting: bool) -> None:
+        def ended(entry: Entry) -> Entry:
+            return rows.with_result(entry, completed, data)
+
+        await self._change(Change(command_id, ended, data, ends=True, lasting=lasting))
+
+    async def _change(self, change: Change) -> Change:
+        """Make it, and what others have asked for by then: all of them wait for the disk together."""
+        self._changes.append(change)
         async with self._lock:
-            if command_id not in self._open:
-                return  # its row was damaged, and it has ended as `unknown`
-            entry = rows.with_result(self._open[command_id], completed, data)
-            held = self._held[command_id]
-            held.done, held.size = True, len(data)
-            self._data += len(data)
-            self._unconfirmed[command_id] = None
-            try:
-                self._check()
-                await self._file.run(lambda db: rows.write(db, held.number, entry, data), lasting=lasting)
-            except (StateUnavailable, StateDamaged) as error:
-                self._fail(error)
-                self._unsaved[command_id] = entry, data
-            del self._open[command_id]
+            if change in self._changes:  # else whoever had the lock before has made it
+                changes, self._changes = self._changes, []
+                first: dict[str, Change] = {}
+                for one in changes:  # of one command one at a time: the next builds on it
+                    if first.setdefault(one.command_id, one) is not one:
+                        self._changes.append(one)
+                await self._make([one for one in first.values() if one.command_id in self._open])
+        return change
+
+    async def _make(self, changes: Sequence[Change]) -> None:
+        """In one transaction; of each command there is one."""
+        lines: list[tuple[int, Entry, bytes]] = []
+        lasting = False
+        for change in changes:
+            held = self._held[change.command_id]
+            change.entry = change.make(self._open[change.command_id])
+            if change.ends:
+                held.done, held.size = True, len(change.data)
+                self._data += len(change.data)
+                self._unconfirmed[change.command_id] = None
+            elif self._failing:  # what the file holds is uncertain until it was read again
+                change.error = StateUnavailable(self._failing)
+                continue
+            lines.append((held.number, change.entry, change.data))
+            lasting |= change.lasting
+        try:
+            self._check()
+            if lines:
+                await self._file.run(lambda db: rows.write_all(db, lines), lasting=lasting)
+        except (StateUnavailable, StateDamaged) as error:
+            self._fail(error)
+            for change in changes:
+                change.error = error
+        for change in changes:
+            assert change.entry is not None
+            if change.ends:
+                if change.error is not None:
+                    self._unsaved[change.command_id] = change.entry, change.data
+                del self._open[change.command_id]
+            elif change.error is None:
+                self._open[change.command_id] = change.entry
 
     async def _confirm(self, command_ids: Sequence[str]) -> list[str]:
         async with self._lock:

@@ -38,9 +38,9 @@ class Entry(Struct, frozen=True):
     extensions: dict[str, str]
     """Of its envelope: `signature`, `journal` and the others."""
     stored_at: datetime
-    """When the broker took the message, by its clock."""
+    """When the broker took the message, by the core's clock."""
     received_at: datetime
-    """When it was written here; as all that follow, by the agent's clock."""
+    """When it was written here; as all that follow, by the core's clock as it is known here."""
     start_by: datetime
     finish_by: datetime
     begun: int = 0
@@ -121,8 +121,7 @@ def load(db: Connection) -> Loaded:
 
 def insert(db: Connection, rows: Sequence[tuple[int, Entry, bytes]]) -> None:
     """Write entries that are new."""
-    for number, entry, data in rows:
-        write(db, number, entry, data)
+    write_all(db, rows)
     db.execute("UPDATE meta SET value = value + ? WHERE name = ?", (len(rows), _COUNT))
 
 
@@ -132,6 +131,12 @@ def write(db: Connection, number: int, entry: Entry, data: bytes) -> None:
     db.execute(
         "INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?)", (number, packed, _crc(number, packed), data)
     )
+
+
+def write_all(db: Connection, rows: Sequence[tuple[int, Entry, bytes]]) -> None:
+    """Write entries in their places."""
+    for number, entry, data in rows:
+        write(db, number, entry, data)
 
 
 def read(db: Connection, number: int) -> tuple[Entry, bytes] | None:

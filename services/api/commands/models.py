@@ -39,7 +39,7 @@ class Progress(Struct, kw_only=True):
     """How far a long command has come."""
 
     sequence: Annotated[int, Meta(description="Counts up.")]
-    at: Annotated[datetime, Meta(description="By the agent's clock.")]
+    at: Annotated[datetime, Meta(description="By the database's clock, as its agent knows it.")]
     message: str
     done: int = 0
     total: Annotated[int, Meta(description="0: not known.")] = 0
@@ -53,7 +53,7 @@ class Command(Struct, kw_only=True):
     cluster_id: Annotated[str | None, Meta(description="The target's id, of a cluster.")] = None
     action: str
     object: CommandObject
-    params: Annotated[dict[str, Any], Meta(description="As they were given.")]
+    params: Annotated[dict[str, Any], Meta(description="As they were given, without what is secret.")]
     dry_run: bool
     actor: Annotated[str, Meta(description="Who asked for it, such as `token/laptop`.")]
     operation_id: Annotated[
@@ -79,13 +79,15 @@ class Command(Struct, kw_only=True):
         ),
     ]
     sent_at: Annotated[datetime | None, Meta(description="When the broker first had it.")] = None
-    received_at: Annotated[datetime | None, Meta(description="By the agent's clock.")] = None
-    started_at: Annotated[datetime | None, Meta(description="By the agent's clock.")] = None
+    received_at: Annotated[
+        datetime | None, Meta(description="By the database's clock, as its agent knows it.")
+    ] = None
+    started_at: Annotated[
+        datetime | None, Meta(description="By the database's clock, as its agent knows it.")
+    ] = None
     executed_at: Annotated[
         datetime | None,
-        Meta(
-            description="By the agent's clock: when the effect was there, or it was clear that there is none."
-        ),
+        Meta(description="Likewise: when the effect was there, or it was clear that there is none."),
     ] = None
     finished_at: Annotated[datetime | None, Meta(description="When its end was stored.")] = None
     attempts: Annotated[int, Meta(description="How often it was given to the broker.")] = 0

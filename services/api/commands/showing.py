@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from schemas.actions import shown_params
 from schemas.commands import CommandState
 from schemas.ids import AgentKind
 from services.api.commands import models
@@ -48,7 +49,7 @@ def _members(command: StoredCommand, agent: Standing | None, stands: str) -> dic
         "target": models.Target(kind=target.kind, id=target.id),
         "cluster_id": target.id if target.kind is AgentKind.KUBERNETES else None,
         "object": models.CommandObject(**command.body.object),
-        "params": command.body.params,
+        "params": shown_params(target.kind, row.action, msgspec.json.decode(command.body.params)),
         "dry_run": command.body.dry_run,
         "operation_id": row.operation_id or None,
         "success": state is CommandState.SUCCEEDED if state.terminal else None,

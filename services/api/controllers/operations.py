@@ -10,6 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter
 
+from schemas.actions import shown_params
 from schemas.ids import AgentKind
 from schemas.operations import OperationState
 from services.api import examples, parameters
@@ -230,7 +231,8 @@ def _members(stored: StoredOperation) -> dict[str, Any]:
         "id": operation.id,
         "action": operation.action,
         "object": CommandObject(**operation.object.model_dump()),
-        "params": operation.params,
+        # One action for all of them: it is of the kind that they are.
+        "params": shown_params(operation.targets[0].kind, operation.action, operation.params),
         "dry_run": operation.dry_run,
         "strategy": models.Strategy(**operation.strategy.model_dump()),
         "actor": operation.actor,

@@ -25,7 +25,7 @@ class Operation(Struct, kw_only=True):
     id: Annotated[str, Meta(description="A UUID of version 7: ids are in the order of acceptance.")]
     action: str
     object: CommandObject
-    params: Annotated[dict[str, Any], Meta(description="As they were given.")]
+    params: Annotated[dict[str, Any], Meta(description="As they were given, without what is secret.")]
     dry_run: bool
     strategy: Strategy
     actor: Annotated[str, Meta(description="Who asked for it, such as `token/laptop`.")]

@@ -23,6 +23,8 @@ _log = logs.get_logger(__name__)
 
 LOOK = 0.5
 """Seconds between two looks when nobody has hinted at anything."""
+PAUSE = 0.02
+"""Seconds from a hint to the look: most hints are of new commands, and these go before."""
 FIRST = 0.5
 """Seconds until an agent is told again; it doubles each time, up to SLOWEST."""
 SLOWEST = 15.0
@@ -71,6 +73,7 @@ class Cancels:
                 for one in sent:
                     await self._tell(one)
             await set_within(self._wake, LOOK)
+            await asyncio.sleep(PAUSE)
 
     async def _tell(self, wanted: CancelWanted) -> None:
         often, due = self._told.get(wanted.command_id, (0, 0.0))

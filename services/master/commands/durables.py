@@ -14,6 +14,7 @@ from typing import Any
 from schemas import subjects, topology
 from schemas.ids import Target
 from services.master.commands import metrics
+from services.master.commands.skew import ClockSkew
 from services.master.concurrently import all_of, for_each
 from services.persistence.commands.attempts import Place
 from services.persistence.database.engine import Database
@@ -97,6 +98,7 @@ class Durables:
         self._known = -1
         """Rows of agents at the last look."""
         self._last_sequence = 0
+        self.skew = ClockSkew()
         self._look = asyncio.Event()
         self.place: Place | None = None
         """Where commands go now; None while there is no stream."""
@@ -138,6 +140,7 @@ class Durables:
 
     async def _look_at_stream(self) -> None:
         broker = self._bus.broker
+        asked = time.monotonic()
         try:
             info = await self._bus.api(f"$JS.API.STREAM.INFO.{STREAM}")
         except ApiError as error:
@@ -147,6 +150,8 @@ class Durables:
                 _log.warning("the stream of commands is gone: they wait", stream=STREAM)
             self.place = None
             return
+        if "ts" in info:  # since nats-server 2.10
+            await self.skew.measure(self._db, parse_time(info["ts"]), asked, time.monotonic())
         self._last_sequence = int(info["state"]["last_seq"])
         place = Place(parse_time(info["created"]), broker)
         if place != self.place:

@@ -40,10 +40,10 @@ class CommandsDuty:
         self._bus, self._db, self._work = parts.bus, parts.db, parts.work
         source = subjects.service_source("master", parts.bus.name)
         teller, timing = Teller(parts.bus), Timing.of(parts.settings)
-        sender = Sender(parts.bus, source)
         self._hints = Hints(teller, source)
         self._confirmations = ResultConfirmations(teller)
         self._durables = Durables(parts.bus, parts.db, self._moving, self._moved)
+        sender = Sender(parts.bus, source, self._durables.skew)
         self._clock = ClockWatch(parts.db)
         self._cancels = Cancels(parts.db, teller, self._hints)
         self._results = ResultReader(
@@ -63,7 +63,7 @@ class CommandsDuty:
             timing,
         )
         self._operations = Operations(parts.db, self._hints, self._relay.wake)
-        self._hints.listener = self._operations.wake
+        self._hints.listener = self._operations.moved
         self._begun = False
         self.consumers: Sequence[Consumer] = (self._results.consumer,)
 

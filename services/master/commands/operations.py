@@ -28,29 +28,38 @@ class Operations:
         self._hints = hints
         self._accepted = accepted
         self._news = asyncio.Event()
+        self._running = True
+        """Whether any were at the last look: else the ends of commands are no news."""
         self._trouble = ""
         self._stuck: set[str] = set()
         """Operations whose step fails for a cause of their own, which was told."""
 
     def wake(self) -> None:
-        """A command has ended, or somebody has decided something."""
+        """Somebody has decided something: there may be a new one."""
         self._news.set()
+
+    def moved(self) -> None:
+        """Commands have moved on, maybe ours."""
+        if self._running:
+            self._news.set()
 
     async def run(self) -> None:
         """Until cancelled. Raises LeaseLost."""
         while True:
             self._news.clear()
             try:
-                for operation_id in await operations.running(self._db):
+                running = await operations.running(self._db)
+                self._running = bool(running)
+                for operation_id in running:
                     await self._step(operation_id)
             except DatabaseUnavailable as error:
                 if str(error) != self._trouble:
                     _log.warning("operations cannot go on", reason=str(error))
-                self._trouble = str(error)
+                self._trouble, self._running = str(error), True
             else:
                 self._trouble = ""
-            await asyncio.sleep(PAUSE)
             await set_within(self._news, LOOK)
+            await asyncio.sleep(PAUSE)
 
     async def _step(self, operation_id: str) -> None:
         try:

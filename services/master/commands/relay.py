@@ -61,7 +61,7 @@ class Relay:
         """Until cancelled. Raises LeaseLost."""
         backoff = Backoff(base=0.1, cap=2.0)
         made: list[Attempt] = []
-        next_returns = 0.0
+        held, next_returns = True, 0.0  # the master before us may have held something
         self._sender.under_way = set()
         while True:
             await self._bus.wait_connected()
@@ -70,7 +70,9 @@ class Relay:
             timing = self._timing
             try:
                 judging = self._clock.stands() is None
-                if time.monotonic() >= next_returns:
+                if held and time.monotonic() >= next_returns:
+                    held = await outbox.any_held(self._db)
+                if held and time.monotonic() >= next_returns:
                     await outbox.hasten_returned(self._db, judging=judging)
                     next_returns = time.monotonic() + RETURNS
                 look = outbox.send_new(
@@ -89,6 +91,7 @@ class Relay:
             backoff.reset()
             if made:
                 await reach(Point.COMMAND_AFTER_SENT)
+            held |= turn.held
             self._count(turn)
             self._hints.changed(turn.changed)
             made = []

@@ -7,6 +7,7 @@ from schemas import registry, subjects
 from schemas.envelope import Envelope
 from schemas.ids import Target
 from services.master.commands import metrics
+from services.master.commands.skew import ClockSkew
 from services.persistence.commands.attempts import Attempt, Outcome, Outgoing, Place
 from services.runtime import logs
 from services.runtime.bus.client import (
@@ -25,11 +26,12 @@ _log = logs.get_logger(__name__)
 class Sender:
     """Publishes attempts: those of several agents at one time, those of one agent in their order."""
 
-    def __init__(self, bus: Bus, source: str) -> None:
+    def __init__(self, bus: Bus, source: str, skew: ClockSkew) -> None:
         self.under_way: set[str] = set()
         """Commands of whose first attempt it is not noted yet what became of it: nobody asks about them."""
         self._bus = bus
         self._source = source
+        self._skew = skew
 
     async def send(self, outgoing: Sequence[Outgoing], place: Place) -> list[Attempt]:
         """Make each attempt once; what became of them. `place` is where the stream was just before."""
@@ -81,6 +83,8 @@ class Sender:
             "journal": item.journal,
             "expirytime": item.start_by.isoformat().replace("+00:00", "Z"),
         }
+        if self._skew.ahead:
+            extensions["clockahead"] = f"{self._skew.ahead:.3f}"
         if item.signature:
             extensions["signature"] = item.signature
         return Envelope(

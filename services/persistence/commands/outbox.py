@@ -55,6 +55,8 @@ class Turn:
     changed: list[str] = field(default_factory=list)
     """Commands that moved on."""
     ended: list[Move] = field(default_factory=list)
+    held: bool = False
+    """Something is held for an agent that is away."""
     full: bool = False
     """There may be more that is due."""
 
@@ -104,6 +106,7 @@ async def send_new(
                 turn.ended.append(_expired_unsent(row.id, now, journal, away=target in away))
             elif not journal or target in away:
                 due[row.id] = min(now + _HELD_FOR, row.start_by)
+                turn.held = True
             else:
                 first[row.id] = journal
                 due[row.id] = pace.next(now, row, grace)
@@ -181,6 +184,20 @@ async def hasten(db: Database, place: Place, *, unnoted: bool) -> int:
     if unnoted:
         lost |= _COMMAND.c.state == CommandState.ACCEPTED
     return await _hasten(db, [*_HANDED_OVER, lost])
+
+
+async def any_held(db: Database) -> bool:
+    """Whether anything is held for an agent that is away. Raises DatabaseUnavailable."""
+    async with db.read() as session:
+        connection = await session.connection()
+        now = await clock.now(connection)
+        found = await connection.execute(
+            sa.select(_COMMAND.c.id)
+            .join_from(_COMMAND, _OUTBOX, _OUTBOX.c.command_id == _COMMAND.c.id)
+            .where(*_HELD, _OUTBOX.c.due_at > now)
+            .limit(1)
+        )
+        return found.first() is not None
 
 
 async def hasten_returned(db: Database, *, judging: bool) -> int:

@@ -113,23 +113,24 @@ class Link:
             tls = None
             if ca is not None or any(url.startswith("tls://") for url in urls):
                 tls = ssl.create_default_context(cafile=ca)
-            await link._client.connect(
-                urls,
-                name=name,
-                nkeys_seed=str(seed_file),
-                inbox_prefix=topology.inbox(user),
-                tls=tls,
-                connect_timeout=CONNECT_TIMEOUT,
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                ping_interval=ping_interval,  # type: ignore[arg-type]  # it sleeps so long, seconds or parts
-                max_outstanding_pings=MAX_OUTSTANDING_PINGS,
-                pending_size=MAX_UNSENT,
-                flush_timeout=CONNECT_TIMEOUT,
-                error_cb=link._on_error,
-                closed_cb=link._on_closed,
-            )
+            with cancellation_kept():
+                await link._client.connect(
+                    urls,
+                    name=name,
+                    nkeys_seed=str(seed_file),
+                    inbox_prefix=topology.inbox(user),
+                    tls=tls,
+                    connect_timeout=CONNECT_TIMEOUT,
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    ping_interval=ping_interval,  # type: ignore[arg-type]  # it sleeps so long, seconds or parts
+                    max_outstanding_pings=MAX_OUTSTANDING_PINGS,
+                    pending_size=MAX_UNSENT,
+                    flush_timeout=CONNECT_TIMEOUT,
+                    error_cb=link._on_error,
+                    closed_cb=link._on_closed,
+                )
             link._monitor = asyncio.create_task(link._watch(), name=f"bus link of {user}")
             await link.subscribe(link._inbox + "*", link._on_reply)
             return link
@@ -150,7 +151,7 @@ class Link:
         self._lose("closed")
         if self._monitor is not None:
             self._monitor.cancel()
-        with suppress(Exception):
+        with cancellation_kept(), suppress(Exception):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._client.close()
 
@@ -216,12 +217,13 @@ class Link:
         """Subscribe; `callback` must not raise. Raises PermissionDenied when the broker refuses."""
         with self.expecting(subject) as refused:
             try:
-                subscription = await self._client.subscribe(
-                    subject,
-                    cb=callback,
-                    pending_msgs_limit=PENDING_MESSAGES,
-                    pending_bytes_limit=PENDING_BYTES,
-                )
+                with cancellation_kept():
+                    subscription = await self._client.subscribe(
+                        subject,
+                        cb=callback,
+                        pending_msgs_limit=PENDING_MESSAGES,
+                        pending_bytes_limit=PENDING_BYTES,
+                    )
             except (nats.errors.Error, OSError) as error:
                 raise BusUnavailable(_text(error)) from error
             await self._round_trip(refused, timeout)

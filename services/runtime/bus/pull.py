@@ -110,7 +110,8 @@ class Pull:
         """The broker ended the pull: 404 nothing there, 408 expired, 409 for a reason, 503 no consumer."""
         self._expected = 0
         if status not in ("404", "408") and text.lower() not in _PULL_ENDED:
-            self._gone = text or f"the broker answered {status} to a pull"
+            # Where nobody answers, what nats-py takes for a description is the first header.
+            self._gone = "there is no such consumer" if status == "503" else text or f"status {status}"
 
     def _on_link(self) -> None:
         self._gone = "the connection was lost"

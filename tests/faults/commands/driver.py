@@ -1,6 +1,7 @@
 """Keeps commands under way: asks for them, follows each to its end, and notes what it was told."""
 
 import asyncio
+import inspect
 import random
 import uuid
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from schemas.commands import CommandState
 from tests.faults.commands.rest import Refused, Rest
 from tests.faults.commands.world import Wanted, World
 
-WIDTH = 20
-"""Commands that are under way at one time."""
+WIDTH = 30
+"""Commands that are under way at one time, as their author knows it: he sees an end a moment after it."""
 LATE = 15.0
 """Seconds after `finish_by` within which the end must be readable: faults may keep the API down."""
 LOOK = 2.0
@@ -73,20 +74,21 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    @property
-    def under_way(self) -> int:
-        """Commands that were asked for and whose end was not seen."""
-        return len(self._under_way)
-
     def fill(self) -> None:
         """So many new ones that `width` are under way."""
         for _ in range(self._width - len(self._under_way)):
             self._begin(self._random())
 
     async def keep(self, until: Callable[[], object], seconds: float) -> None:
-        """`width` of them under way until something holds. Raises TimeoutError."""
+        """`width` of them under way until something holds, which may be a coroutine function.
+
+        Raises TimeoutError.
+        """
         async with asyncio.timeout(seconds):
-            while not until():
+            while True:
+                holds = until()
+                if await holds if inspect.isawaitable(holds) else holds:
+                    return
                 self.fill()
                 await asyncio.sleep(0.02)
 

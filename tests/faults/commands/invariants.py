@@ -3,10 +3,11 @@
 | invariant | what would break it |
 |---|---|
 | `at_most_once` | a command has changed something twice, or the agent something without a command |
+| `as_asked` | a command has changed something that it was not to change, or succeeded without all it was to |
 | `ended_once` | a command has no terminal state by `finish_by`, two, or went back |
 | `none_missing` | an accepted command is not there, or one request is two commands |
 | `honest` | one that succeeded has no effect, or one that did not, has; an end that nobody has proven |
-| `whole` | something else than the commands' effects has changed their objects |
+| `whole` | an object was written more often, or less, than commands had effects on it |
 | `settled` | something is still open or waiting, unready, or in the dead letters |
 """
 
@@ -20,8 +21,8 @@ from services.runtime.bus.errors import BusError
 from tests.faults import invariants
 from tests.faults.audit import CommandStep
 from tests.faults.commands.driver import Told
-from tests.faults.commands.effects import Effect
-from tests.faults.commands.world import NAMESPACE, WORKLOAD_NAMES, World
+from tests.faults.commands.effects import Change, Effect, Place
+from tests.faults.commands.world import World
 from tests.faults.system import System
 
 AGENT = "system:serviceaccount:kube-system:agent"
@@ -31,23 +32,45 @@ ENDS = ("succeeded", "failed", "rejected", "expired", "canceled", "unknown")
 PROVEN = frozenset({ErrorCode.INTERRUPTED.value, ErrorCode.TIMEOUT.value})
 """Codes of an `unknown` that is the agent's own word: it was killed between an effect and its journal."""
 
+PARTIAL = frozenset({"drain"})
+"""Actions that may end without success, or on request, when a part of them is done."""
+
 Effects = Mapping[str, Sequence[Effect]]
 
 
 def at_most_once(commands: Sequence[Told], effects: Effects, by_agent: Sequence[Effect]) -> list[str]:
-    """No command has more than one effect, and the agent changes nothing without a command.
+    """No command makes the same change twice, and the agent changes nothing without a command. All but a
+    drain are one change: it is one of its node, and one of each pod.
 
     What is not certain is counted by `whole`.
     """
     told = [
-        f"{len(found)} effects of {_named(command)}: {'; '.join(map(str, found))}"
+        f"{count} effects of {_named(command)}: {change}"
         for command in commands
-        if len(found := _certain(effects.get(command.id, ()))) > 1
+        for change, count in _counted(effects.get(command.id, ())).items()
+        if count > 1
     ]
     known = {command.id for command in commands}
     return told + [
         f"an effect of no command: {effect}" for effect in by_agent if effect.command_id not in known
     ]
+
+
+def as_asked(commands: Sequence[Told], effects: Effects) -> list[str]:
+    """Each has changed what it was to change and nothing else, and all of it where it has succeeded."""
+    told = []
+    for command in commands:
+        found = effects.get(command.id, ())
+        asked = command.wanted.changes
+        told += [
+            f"{_named(command)} was not asked for: {effect}" for effect in found if effect.change not in asked
+        ]
+        if command.state == "succeeded":
+            made = {effect.change for effect in found}
+            told += [
+                f"{_named(command)} has succeeded without: {change}" for change in asked if change not in made
+            ]
+    return told
 
 
 def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep]) -> list[str]:
@@ -92,41 +115,56 @@ def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
     told = []
     for command in commands:
         found = _certain(effects.get(command.id, ()))
-        state = command.state
+        state, data = command.state, command.last.get("data") or {}
         if state == "succeeded" and not effects.get(command.id):
             told.append(f"{_named(command)} has no effect")
-        started = state == "canceled" and command.last.get("started_at")
+        if state == "succeeded" and found and data.get("changed") is False:
+            told.append(f"{_named(command)} says that it has changed nothing: {found[0]}")
+        started = command.wanted.action in PARTIAL and command.last.get("started_at")
         if state in ("failed", "rejected", "expired", "canceled") and found and not started:
             told.append(f"{_named(command)} has an effect: {found[0]}")
         if state == "unknown" and command.code not in PROVEN:
             told.append(f"{_named(command)}: its result was lost")
+        if state == "unknown" and command.code == ErrorCode.INTERRUPTED.value and command.wanted.provable:
+            told.append(f"{_named(command)}: what became of it could have been proven")
+        if command.wanted.action in PARTIAL:
+            told += _parts(command, effects.get(command.id, ()))
     return told
+
+
+def _parts(command: Told, effects: Sequence[Effect]) -> list[str]:
+    """What a drain says that it has done, it has done, also where it has not come to its end."""
+    data = command.last.get("data") or {}
+    said = {("pods", pod["namespace"], pod["name"]) for pod in data.get("evicted", ())}
+    if data.get("cordoned"):
+        said.add(("nodes", "", command.wanted.name))
+    made = {effect.change.place for effect in effects}
+    return [f"{_named(command)} says so, and has not changed {' '.join(place)}" for place in said - made]
 
 
 def effective(commands: Sequence[Told], effects: Effects) -> set[str]:
     """The commands that have an effect: by the log or, where it leaves that open, by their own word."""
-    return {
-        command.id
-        for command in commands
-        if _certain(found := effects.get(command.id, ())) or (found and command.state == "succeeded")
-    }
+    return {command.id for command in commands if _made(command, effects)}
 
 
 async def whole(world: World, commands: Sequence[Told], effects: Effects) -> list[str]:
-    """Each effect on a workload has raised its generation by one, and nothing else has."""
-    done = effective(commands, effects)
-    told = []
-    for name in WORKLOAD_NAMES:
-        mine = [
-            command
-            for command in commands
-            if (command.wanted.namespace, command.wanted.name) == (NAMESPACE, name)
-        ]
-        known = sum(command.id in done for command in mine)
-        open_ = sum(command.state == "unknown" and command.id not in done for command in mine)
-        changes = (await world.workload(name))["metadata"]["generation"] - 1
-        if not known <= changes <= known + open_:
-            told.append(f"{name} was changed {changes} times, by {known} commands")
+    """Each object was written once for each effect on it, by the count of the API server's store, and once
+    when it was made; or it is gone, where that was the effect.
+    """
+    asked: dict[Place, list[tuple[Told, Change]]] = {}
+    for command in commands:
+        for change in command.wanted.changes:
+            asked.setdefault(change.place, []).append((command, change))
+    writes, told = await world.writes(), []
+    for place, changes in asked.items():
+        known = sum(change in _made(command, effects) for command, change in changes)
+        open_ = sum(_is_open(command, change, effects) for command, change in changes)
+        before = int(place in world.made)
+        possible = range(before + known, before + known + open_ + 1)
+        if any(change.removes for _, change in changes):
+            possible = range(0 if known or open_ else before, 1 if known else before + 1)
+        if writes[place] not in possible:
+            told.append(f"{' '.join(place)} was written {writes[place]} times, by {known} commands")
     return told
 
 
@@ -151,6 +189,26 @@ async def waiting(system: System) -> list[str]:
 
 def _certain(effects: Sequence[Effect]) -> list[Effect]:
     return [effect for effect in effects if effect.certain]
+
+
+def _counted(effects: Sequence[Effect]) -> Counter[Change]:
+    return Counter(effect.change for effect in _certain(effects))
+
+
+def _made(command: Told, effects: Effects) -> set[Change]:
+    """What it has changed: by the log or, where that leaves it open, by its own word."""
+    found = effects.get(command.id, ())
+    return {effect.change for effect in found if effect.certain or command.state == "succeeded"}
+
+
+def _is_open(command: Told, change: Change, effects: Effects) -> bool:
+    """Whether it may have made this change, and nobody says so."""
+    if change in _made(command, effects):
+        return False
+    parts = command.wanted.action in PARTIAL
+    return command.state == "unknown" or (
+        parts and any(effect.change == change for effect in effects.get(command.id, ()))
+    )
 
 
 def _rank(state: str) -> int:

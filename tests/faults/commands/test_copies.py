@@ -14,7 +14,7 @@ from schemas.envelope import Envelope
 from services.runtime.bus import client
 from services.runtime.bus.client import Bus
 from tests.faults.commands import invariants
-from tests.faults.commands.scenario import Result, Stage, check, stage
+from tests.faults.commands.scenario import HEARD_LONG, Result, Stage, check, stage
 from tests.faults.commands.world import NAMESPACE
 from tests.waiting import until
 
@@ -85,7 +85,10 @@ async def test_a_copy_that_comes_after_a_newer_command_changes_nothing(tmp_path:
 async def test_each_of_many_commands_delivered_many_times_has_one_effect(tmp_path: Path) -> None:
     """500 commands wait for their agent, each of them twenty times and all of them shuffled."""
     result = Result(1)
-    async with stage(tmp_path / "run", 1, seconds=240, whims=False) as on, copier(on) as copies:
+    async with (
+        stage(tmp_path / "run", 1, seconds=240, whims=False, variables=HEARD_LONG) as on,
+        copier(on) as copies,
+    ):
         await on.system.services["agent"].kill()
 
         async def ask(_: object) -> None:

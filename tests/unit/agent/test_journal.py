@@ -1,5 +1,6 @@
 """The journal: what was taken into custody, and what became of it, over restarts and whatever damages."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -57,6 +58,31 @@ def opened(path: Path) -> Opened:
             yield journal
 
     return open_
+
+
+async def test_what_comes_together_waits_for_the_disk_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What several commands have to note while one is written is one transaction, and all of it is kept."""
+    names = ["a", "b", "c", "d"]
+    async with opened() as journal:
+        await journal.accept([entry(name) for name in names])
+        commits: list[int] = []
+        write_all = journal_rows.write_all
+
+        def counted(db: sqlite3.Connection, lines: list[tuple[int, Entry, bytes]]) -> None:
+            commits.append(len(lines))
+            write_all(db, lines)
+
+        monkeypatch.setattr(journal_rows, "write_all", counted)
+        begins = (journal.started(name, b"seen", BEGUN, lasting=True) for name in names[:3])
+        end = journal.done("d", completed("d"), b"1", lasting=True)
+        await asyncio.gather(*begins, end)
+        assert sum(commits) == 4
+        assert len(commits) <= 2
+    async with opened() as journal:
+        assert [one.begun for one in journal.open.values()] == [1, 1, 1]
+        assert journal.unconfirmed == ["d"]
 
 
 async def test_a_command_from_custody_to_confirmation(opened: Opened) -> None:

@@ -7,7 +7,7 @@ because the answer was lost, the capability judges by that; what nobody can prov
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from schemas.commands import CommandError, CommandProgressed, CommandState, ErrorCode
 from services.agent.capability import (
@@ -173,7 +173,7 @@ class Attempts:
             before, work.phase = work.phase, work.phase if work.harmless else Phase.EFFECT
             try:
                 work.entry = await self._journal.started(
-                    work.entry.id, seen, datetime.now(UTC), lasting=not work.harmless
+                    work.entry.id, seen, self._now(), lasting=not work.harmless
                 )
             except (StateUnavailable, StateDamaged):
                 work.phase = before
@@ -195,7 +195,7 @@ class Attempts:
                 CommandProgressed(
                     command_id=work.entry.id,
                     sequence=sequence,
-                    at=datetime.now(UTC),
+                    at=self._now(),
                     message=message,
                     done=done,
                     total=total,

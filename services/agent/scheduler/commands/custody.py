@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from schemas.commands import CommandCompleted
 from services.agent.gateway.interfaces import CommandGateway, Order
@@ -26,7 +26,10 @@ DEFER = 5.0
 
 
 class Custody:
-    """Decides what becomes of each command that the bus hands out. `taken` is called when there is work."""
+    """Decides what becomes of each command that the bus hands out.
+
+    `taken` is called when there is work. `now`: the core's time.
+    """
 
     def __init__(
         self,
@@ -35,12 +38,14 @@ class Custody:
         gateway: CommandGateway,
         reporter: Reporter,
         taken: Callable[[], None],
+        now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
         self._checks = checks
         self._gateway = gateway
         self._reporter = reporter
         self._taken = taken
+        self._now = now
         self.received = 0
         self.refused = 0
         self.redelivered = 0
@@ -109,14 +114,14 @@ class Custody:
             body=order.body,
             extensions=dict(order.extensions),
             stored_at=order.stored_at,
-            received_at=datetime.now(UTC),
+            received_at=self._now(),
             start_by=command.start_by,
             finish_by=command.finish_by,
         )
         refusal = await self._checks.refusal(order)
         if refusal is None:
             return entry
-        report, data = completed(command.id, Ending(refusal.state, refusal.error))
+        report, data = completed(command.id, Ending(refusal.state, refusal.error), self._now())
         return journal_rows.with_result(entry, report, data)
 
     async def _defer(self, orders: Sequence[Order]) -> None:

@@ -1,8 +1,9 @@
 """Executing commands: each at most once, in order per object, never longer than it may."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -32,16 +33,23 @@ STOP = 10.0
 
 
 class Executor:
-    """Carries out what is open in the journal."""
+    """Carries out what is open in the journal. `now`: the core's time."""
 
     def __init__(
-        self, journal: Journal, actions: Actions, checks: Checks, reporter: Reporter, attempts: Attempts
+        self,
+        journal: Journal,
+        actions: Actions,
+        checks: Checks,
+        reporter: Reporter,
+        attempts: Attempts,
+        now: Callable[[], datetime],
     ) -> None:
         self._journal = journal
         self._actions = actions
         self._checks = checks
         self._reporter = reporter
         self._attempts = attempts
+        self._now = now
         self._turns = Turns()
         self._early = EarlyCancels()
         self._news = asyncio.Event()
@@ -178,7 +186,7 @@ class Executor:
 
     async def finish(self, entry: Entry, ending: Ending) -> None:
         """Keep the result, then report it."""
-        report, data = completed(entry.id, ending)
+        report, data = completed(entry.id, ending, self._now())
         # What was begun is judged by what is there, should the file's log lose its end. What was not, would
         # be begun after all.
         await self._journal.done(entry.id, report, data, lasting=not entry.begun)

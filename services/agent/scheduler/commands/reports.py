@@ -44,6 +44,9 @@ PROGRESS = 1.0
 """Seconds between two reports of how far one command has come."""
 PARTS_AT_ONCE = 8
 """Messages with slices of one result that are under way together."""
+GATHER = 0.1
+"""Seconds for which "received" and "started" wait for what follows: of most commands that is the end, and
+the master commits once for all three. They say themselves when they were."""
 RETRY = 1.0
 """Seconds until a journal that could not be read is asked again."""
 
@@ -63,6 +66,8 @@ class Reporter:
         self._gateway = gateway
         self._patience = patience
         self._due: dict[str, _Due] = {}
+        self._soon: set[str] = set()
+        """Commands that have only begun: what is to be said of them waits for a moment."""
         self._busy: set[str] = set()
         """Commands of which something is being said: what follows waits, and keeps the order."""
         self._slots = asyncio.Semaphore(PUBLISHERS)
@@ -81,9 +86,20 @@ class Reporter:
 
     def report(self, command_id: str, *, again: bool = False) -> None:
         """Say what is known of a command and was not said yet; `again`: also what was."""
+        if not again and command_id in self._journal.open and command_id not in self._due:
+            if command_id not in self._soon:
+                self._soon.add(command_id)
+                asyncio.get_running_loop().call_later(GATHER, self._say_beginning, command_id)
+            return
         due = self._due.setdefault(command_id, _Due())
         due.again |= again
         self._news.set()
+
+    def _say_beginning(self, command_id: str) -> None:
+        self._soon.discard(command_id)
+        if command_id in self._journal.open:  # else its end says all of it
+            self._due.setdefault(command_id, _Due())
+            self._news.set()
 
     def report_all(self) -> None:
         """The same of every command that has not ended, or whose result is not confirmed."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from schemas.commands import (
@@ -54,8 +54,8 @@ def fault(error: Exception) -> str:
     return f"a fault of the agent ({type(error).__name__}); its log says more"
 
 
-def completed(command_id: str, ending: Ending) -> tuple[CommandCompleted, bytes]:
-    """The last report without its data, and the data as JSON (empty: null)."""
+def completed(command_id: str, ending: Ending, at: datetime) -> tuple[CommandCompleted, bytes]:
+    """The last report without its data, and the data as JSON (empty: null). `at`: when it has ended."""
     try:
         data = b"" if ending.data is None else _json(ending.data)
     except (TypeError, ValueError, RecursionError) as problem:
@@ -82,7 +82,7 @@ def completed(command_id: str, ending: Ending) -> tuple[CommandCompleted, bytes]
             parts=0 if len(data) <= INLINE else sum(1 for _ in _slices(data)),
             error=error,
             warnings=warnings,
-            executed_at=datetime.now(UTC),
+            executed_at=at,
         ),
         data,
     )

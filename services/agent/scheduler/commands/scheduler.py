@@ -37,8 +37,8 @@ class CommandScheduler:
         checks = Checks(target, instance, actions, journal, read_only=read_only, now=now)
         self.reporter = Reporter(journal, gateway, patience=patience)
         attempts = Attempts(journal, actions, self.reporter, now)
-        self.executor = Executor(journal, actions, checks, self.reporter, attempts)
-        self.custody = Custody(journal, checks, gateway, self.reporter, self.executor.wake)
+        self.executor = Executor(journal, actions, checks, self.reporter, attempts, now)
+        self.custody = Custody(journal, checks, gateway, self.reporter, self.executor.wake, now)
 
     async def listen(self) -> None:
         """Hear what is said of commands outside of them."""

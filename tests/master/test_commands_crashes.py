@@ -1,0 +1,75 @@
+"""The master, the api and the broker killed at the steps of commands: one effect, one end, none lost."""
+
+import itertools
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from services.runtime.failpoints import Point
+from tests.agent.test_commands_crashes import POINTS as OF_THE_AGENT
+from tests.bus.fixtures import RunningBroker
+from tests.master.crashing import Stage, stage
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(300)
+
+TIMES = 5
+"""Kills at each step."""
+BURST = 20
+"""Commands that an api is asked for before it is at its step: so many are to be under way, and while it was
+away they have ended.
+"""
+HELD = "sleep=0.5"
+"""Seconds for which a process stays at its step while the broker is killed."""
+POINTS = [point for point in Point if point.name.startswith(("COMMAND_", "RESULT_"))]
+OF_THE_MASTER = [point for point in POINTS if point.startswith("master.")]
+OF_THE_API = [point for point in POINTS if point.startswith("api.")]
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, empty_database: Path) -> str:
+    """One that has the tables and the tests' token."""
+    return f"sqlite+aiosqlite:///{shutil.copy(empty_database, tmp_path / 'atlhyper.db')}"
+
+
+def test_every_step_of_a_command_is_one_to_be_killed_at() -> None:
+    """Here, or where the agent is killed."""
+    assert {*OF_THE_AGENT, *OF_THE_MASTER, *OF_THE_API} == {*POINTS}
+
+
+async def test_the_master_may_be_killed_at_any_step(
+    own_broker: RunningBroker, database_url: str, tmp_path: Path
+) -> None:
+    """When it is there for the first to the fifth time since its start, with 20 commands under way: each
+    command has one effect and one end, in its time, and succeeds.
+    """
+    async with stage(own_broker, database_url, tmp_path) as on:
+        for nth, point in itertools.product(range(1, TIMES + 1), OF_THE_MASTER):
+            await kill_at(on, point, nth)
+        await on.services["master"].start()
+        await on.check()
+
+
+async def test_the_api_and_the_broker_may_be_killed_at_any_step(
+    own_broker: RunningBroker, database_url: str, tmp_path: Path
+) -> None:
+    """The api like the master; the broker while one of the two is at a step, once at each step."""
+    async with stage(own_broker, database_url, tmp_path) as on:
+        for nth, point in itertools.product(range(1, TIMES + 1), OF_THE_API):
+            await kill_at(on, point, BURST + nth)
+        await on.services["api"].start()
+        for point in OF_THE_MASTER + OF_THE_API:
+            process = await on.begin_at(point, BURST if point in OF_THE_API else 1, HELD)
+            await on.kill_broker()
+            assert process.ended is None, process.log[-3000:]
+        await on.check()
+
+
+async def kill_at(on: Stage, point: Point, nth: int) -> None:
+    """Its process dies there when it comes by for the n-th time; it is left to others to start it again."""
+    process = await on.begin_at(point, nth, "kill")
+    await until(lambda: process.ended is not None)
+    assert process.ended == -signal.SIGKILL
+    assert f'"{point.value}"' in process.log.splitlines()[-1]
