@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,22 @@ from tests.waiting import until
 STOP = 15.0
 """Seconds that an end may take."""
 _ADDRESS = re.compile(r'"address": ?"(?:http://)?(127\.0\.0\.1:\d+)"')
+
+
+def pause(pid: int) -> None:
+    """SIGSTOP, and wait until every thread stands still: for some moments it would still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + STOP
+    while any(_state(task) not in "TtZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < deadline, f"{pid} goes on"
+        time.sleep(0.005)
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 class ServiceProcess:

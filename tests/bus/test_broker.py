@@ -22,6 +22,7 @@ from services.runtime.settings import BusSettings
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.bus.messages import frame, heartbeat
 from tests.bus.test_topology import make_certificate
+from tests.processes import pause
 from tests.waiting import until
 
 A, B = AGENTS
@@ -268,7 +269,7 @@ async def test_stopping_has_a_deadline(tmp_path: Path, monkeypatch: pytest.Monke
     broker = Broker(BrokerSettings(home=tmp_path, nats_listen="127.0.0.1:0"))
     await broker.start()
     assert broker.pid is not None
-    os.kill(broker.pid, signal.SIGSTOP)
+    pause(broker.pid)
     started = time.monotonic()
     await broker.stop()
     assert broker.pid is None

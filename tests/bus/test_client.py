@@ -16,6 +16,7 @@ from services.runtime.errors import UserError
 from services.runtime.settings import BusSettings
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.bus.messages import frame, heartbeat
+from tests.processes import pause
 from tests.waiting import until
 
 A, B = AGENTS
@@ -178,7 +179,7 @@ async def test_a_call_in_flight_ends_when_the_broker_dies(own_broker: RunningBro
     agent = await bus(A.durable)
     pid = own_broker.broker.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     publishing = asyncio.create_task(agent.publish(subjects.snapshot(A), frame(A, 1), timeout=30))
     await asyncio.sleep(0.1)
     started = time.monotonic()
@@ -193,7 +194,7 @@ async def test_a_broker_that_hangs_is_a_timeout(own_broker: RunningBroker, bus: 
     agent = await bus(A.durable)
     pid = own_broker.broker.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     try:
         started = time.monotonic()
         with pytest.raises(BusUnavailable, match="no answer"):
@@ -298,7 +299,7 @@ async def test_a_cancelled_call_does_no_harm(own_broker: RunningBroker, bus: Con
     links = agent._link, master._link
     pid = own_broker.broker.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    pause(pid)
     try:
         calls = [
             asyncio.create_task(master.send(subjects.control(A, "resync"), resync())),

@@ -12,6 +12,7 @@ import pytest
 from services.cli.cluster.control_plane import ControlPlane
 from services.cli.cluster.nodes import node_manifest
 from tests.e2e.system import System
+from tests.processes import pause
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
 
@@ -109,7 +110,8 @@ def test_what_a_damaged_journal_held_is_unknown(system: System, held_node: str) 
     """The agent dies in the middle of a drain, and its file is damaged: it starts all the same, sets the file
     aside and counts it, the drain ends as `unknown` long before its time is over, and others are done.
     """
-    body = {"action": "drain", "name": held_node, "params": {"force": True}, "timeout": "10m"}
+    params = {"force": True, "ignore_daemon_sets": True}  # of others, who share the cluster
+    body = {"action": "drain", "name": held_node, "params": params, "timeout": "10m"}
     accepted = system.http.post(
         f"{system.api_url}/api/v1/commands", json={"cluster_id": system.cluster_id, **body}
     )
@@ -124,7 +126,7 @@ def test_what_a_damaged_journal_held_is_unknown(system: System, held_node: str) 
     before = began()
     file = system.home / "agent" / f"kubernetes_{system.cluster_id}.db"
     agent = system.state["processes"]["agent"]
-    os.kill(agent, signal.SIGSTOP)  # it writes no more, and nobody starts it again before it is dead
+    pause(agent)  # it writes no more, and nobody starts it again before it is dead
     for each in (file, file.with_name(f"{file.name}-wal")):
         each.write_bytes(b"\xa5" * each.stat().st_size)
     os.kill(agent, signal.SIGKILL)

@@ -12,6 +12,10 @@ import pytest
 
 from services.persistence.database.engine import Database
 from services.persistence.database.migrate import upgrade
+from services.persistence.database.postgresql import Limits
+
+PATIENT = Limits(idle=30.0)
+"""A test that the machine has stopped for some seconds, say for its disk, finds its transaction as it was."""
 
 
 def url_of(path: Path) -> str:
@@ -51,5 +55,5 @@ def new_url(
 @pytest.fixture
 async def db(new_url: Callable[[], str]) -> AsyncIterator[Database]:
     """One database with empty tables."""
-    async with Database(new_url()) as database:
+    async with Database(new_url(), limits=PATIENT) as database:
         yield database

@@ -16,6 +16,7 @@ from services.persistence.database.engine import Database
 from services.persistence.events import confirmations
 from services.persistence.events.confirmations import Mark, SpoolId, mark_of
 from services.persistence.events.store import store_events
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import START, Log, only_row
 from tests.persistence.test_events import observed
 
@@ -42,7 +43,7 @@ def test_only_what_is_committed_is_confirmed(
     async def run() -> None:
         come: set[int] = set()
         lowest, before = 1, 0
-        async with Database(new_url()) as db:
+        async with Database(new_url(), limits=PATIENT) as db:
             for start in range(0, len(sent), size):
                 batch = sent[start : start + size]
                 reached = await confirmations.store(db, [mark(*pair) for pair in batch])

@@ -17,6 +17,7 @@ from services.persistence.cursors import CursorStore
 from services.persistence.database.engine import Database
 from services.persistence.events.store import ObservedEvent, store_events
 from services.persistence.queries import EventFilter
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import START, Log
 
 
@@ -100,7 +101,7 @@ def test_rows_do_not_depend_on_the_order_of_arrival(
     async def run() -> None:
         arriving = versions * 2
         order.shuffle(arriving)  # type: ignore[attr-defined]
-        async with Database(new_url()) as db:
+        async with Database(new_url(), limits=PATIENT) as db:
             highest: dict[object, int] = {}
             for start in range(0, len(arriving), size):
                 await store_events(db, arriving[start : start + size], Log().cursor)

@@ -20,6 +20,7 @@ from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import ReceivedFrame, Verdict
 from services.persistence.state.ledgers import wanted_resyncs
 from services.persistence.state.report import Report
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import (
     START,
     CrashError,
@@ -412,7 +413,7 @@ async def test_a_stream_that_was_made_again_is_read_from_its_start(stage: Stage)
 
 async def test_commit_of_unknown_fate_is_looked_up(new_url: Callable[[], str]) -> None:
     """When a commit succeeds but says it failed, what is in memory is dropped: the next frames still fit."""
-    async with CrashingDatabase(new_url()) as db:
+    async with CrashingDatabase(new_url(), limits=PATIENT) as db:
         stage = Stage(db)
         await stage.apply(stage.agent.begin("e1"), stage.agent.put("a"))
         db.crashes = frozenset({2})

@@ -20,6 +20,7 @@ from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import ReceivedFrame
 from services.runtime.bus.backlog import Backlog, Room
 from services.runtime.bus.delivery import Message
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import CrashError, CrashingDatabase, FrameSource, Held, Log, body_of, rows
 
 
@@ -140,7 +141,7 @@ def test_rows_are_what_the_log_demands(
 
     async def run() -> None:
         log = make_log(steps)
-        async with CrashingDatabase(new_url()) as db:
+        async with CrashingDatabase(new_url(), limits=PATIENT) as db:
             db.crashes = crashes
             await deliver(db, log, turns)
             for target in (ONE, OTHER):
