@@ -189,8 +189,9 @@ class RollbackParams(Params):
 def _without_secrets(params: dict[str, Any]) -> dict[str, Any]:
     """Those of `apply` and `dynamic`; of a Secret's body nothing: a patch does not tell what it is."""
     shown: dict[str, Any] = redact_object(params)
-    if params.get("resource") == "secrets" and params.get("body") is not None:
-        shown["body"] = REDACTED
+    body = params.get("body")
+    if body is not None and (params.get("resource") == "secrets" or not isinstance(body, dict)):
+        shown["body"] = REDACTED  # a JSON patch says by its paths what the values are
     return shown
 
 

@@ -40,13 +40,18 @@ async def set_within(event: asyncio.Event, seconds: float) -> bool:
 
 @contextmanager
 def cancellation_kept() -> Iterator[None]:
-    """Raise the cancellation that a library inside has swallowed.
+    """Raise the cancellation that a library inside has swallowed, or has made another error of.
 
     nats-py does while it flushes, and `asyncio.wait_for` of Python 3.11 when its future is just done: the
     task would go on for ever, and whoever cancelled it would wait as long. Ours use `asyncio.timeout`.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
-    yield
+    try:
+        yield
+    except Exception as error:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError from error
+        raise
     if task and task.cancelling() > before:
         raise asyncio.CancelledError

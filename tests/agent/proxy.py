@@ -12,10 +12,14 @@ import yaml
 from aiohttp import web
 
 from services.cli.cluster.control_plane import ControlPlane
+from tests.waiting import until
 
 Answer = Callable[[web.Request], web.Response]
 Lines = Callable[[bytes], bytes]
+_PASSED_ON = ("Authorization", "Accept", "Content-Type", "Audit-ID")
 _HOP_BY_HOP = {"transfer-encoding", "content-length", "connection", "content-encoding", "date"}
+_LONGEST = 60.0
+"""Seconds that it stays silent at most."""
 
 
 class Cut(Exception):
@@ -37,6 +41,8 @@ class Fault:
     """Only requests of that method; empty for all."""
     lost: bool = False
     """The API server does what it is asked for, and its answer is lost: the connection breaks."""
+    hang: bool = False
+    """The same, and nothing comes instead: it stays silent until whoever has asked gives up."""
     times: float = float("inf")
     done: int = field(default=0, init=False)
 
@@ -106,8 +112,7 @@ class FaultProxy:
             if fault.answer and fault.concerns(request):
                 fault.done += 1
                 return fault.answer(request)
-        headers = {name: request.headers[name] for name in ("Authorization", "Accept", "Content-Type")
-                   if name in request.headers}  # fmt: skip
+        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         async with self._session.request(
             request.method,
             self._server + request.path_qs,
@@ -116,11 +121,13 @@ class FaultProxy:
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
             for fault in self.faults:
-                if fault.lost and fault.concerns(request):
+                if (fault.lost or fault.hang) and fault.concerns(request):
                     fault.done += 1
                     await upstream.read()
-                    assert request.transport is not None
-                    request.transport.abort()
+                    if fault.hang:
+                        await until(lambda: request.transport is None, _LONGEST)
+                    elif request.transport is not None:
+                        request.transport.abort()
                     raise asyncio.CancelledError  # nobody is there to be answered
             kept = {name: text for name, text in upstream.headers.items() if name.lower() not in _HOP_BY_HOP}
             response = web.StreamResponse(status=upstream.status, headers=kept)

@@ -236,15 +236,8 @@ async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: p
     over `ctl` has the time of its sender, which may be an hour off as well.
     """
     await desk.open()
-    scheduler = agent.scheduler
     for hours in (1, -1):
-        off = timedelta(hours=hours)
-        agent.gateway.clock = CoreClock(wall=lambda off=off: datetime.now(UTC) + off)  # type: ignore[misc]
-        for part in (
-            *(scheduler.custody, scheduler.custody._checks),
-            *(scheduler.executor, scheduler.executor._attempts),
-        ):
-            monkeypatch.setattr(part, "_now", agent.gateway.clock.now)
+        set_clock(agent, timedelta(hours=hours), monkeypatch)
         await asyncio.sleep(1)  # the pull waits, so what comes is fresh
         about = command()
         await desk.send(about)
@@ -262,6 +255,31 @@ async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: p
         late = command(start_by=datetime.now(UTC) - timedelta(minutes=1))
         await desk.send(late)
         assert (await desk.end(late)).state is CommandState.EXPIRED
+
+
+def set_clock(agent: Agent, off: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own clock is so far off, and it has not heard the core's time."""
+    agent.gateway.clock = CoreClock(wall=lambda: datetime.now(UTC) + off)
+    scheduler = agent.scheduler
+    for part in (
+        *(scheduler.custody, scheduler.custody._checks),
+        *(scheduler.executor, scheduler.executor._attempts),
+    ):
+        monkeypatch.setattr(part, "_now", agent.gateway.clock.now)
+
+
+async def test_what_has_waited_for_an_agent_an_hour_ahead(
+    agent: Agent, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not refused as late by a clock that nothing has confirmed; a question tells the time."""
+    set_clock(agent, timedelta(hours=1), monkeypatch)
+    about = command()
+    await desk.send(about)
+    await desk.open()
+    await asyncio.sleep(1.5)
+    assert not agent.scheduler.custody._journal.knows(about.id)
+    await desk.send(about)
+    assert (await desk.end(about)).success
 
 
 @pytest.mark.parametrize("hours", [1, -1])

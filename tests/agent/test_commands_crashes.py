@@ -21,6 +21,8 @@ from tests.agent.commands.world import World
 POINTS = [point for point in Point if point.value.startswith("agent.command.")]
 TIMES = 5
 """Kills at each step, one after the other."""
+IN_FLIGHT = 20
+"""Commands without a confirmed result, at least, whenever the agent is killed at a step."""
 
 
 def write_orders(folder: Path, commands: list[Command]) -> None:
@@ -50,10 +52,11 @@ def check(folder: Path, commands: list[Command]) -> dict[str, set[CommandState]]
     return dict(states)
 
 
-def mixed() -> list[Command]:
-    """One object's commands in a row, others beside it, one that is refused."""
+def mixed(number: int) -> list[Command]:
+    """One object's commands in a row, others beside it, one that is refused; the rest each on its own."""
     same = [command(name="same") for _ in range(3)]
-    return [*same, command("explode"), command("set"), command("read"), command(params={"lost": "after"})]
+    others = [command("explode"), command("set"), command("read"), command(params={"lost": "after"})]
+    return [*same, *others, *(command(name=f"{number}-{place}") for place in range(IN_FLIGHT))]
 
 
 class Nursery:
@@ -92,15 +95,18 @@ class Nursery:
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_killed_at_every_step(tmp_path: Path, point: Point) -> None:
-    """Killed there again and again, at the first time and later ones; nothing is ever unknown."""
-    commands = mixed()
-    write_orders(tmp_path, commands)
-    killed = 0
+    """Killed there when it comes by for the first to the fifth time since its start, each time with more
+    commands than it has had: every one has its end, and nothing is ever unknown.
+    """
+    commands: list[Command] = []
     async with Nursery(tmp_path / "log") as nursery:
         for nth in range(1, TIMES + 1):
-            killed += await nursery.start(tmp_path, **{VARIABLE: f"{point.value}:{nth}:kill"}) != 0
+            commands += mixed(nth)
+            write_orders(tmp_path, commands)
+            code = await nursery.start(tmp_path, **{VARIABLE: f"{point.value}:{nth}:kill"})
+            assert code == -signal.SIGKILL
+            assert len(commands) - len(set(lines(tmp_path, "confirmed"))) >= IN_FLIGHT
         assert await nursery.start(tmp_path) == 0
-    assert killed >= 1
     states = check(tmp_path, commands)
     assert {state for said in states.values() for state in said} == {
         CommandState.SUCCEEDED,

@@ -66,6 +66,11 @@ class Writer:
         self.seconds = time.monotonic() - begun
 
 
+def whole_lines(reader: Reader) -> int:
+    """How many were read; cheap, since it is asked all the time in the process that reads and writes them."""
+    return reader.data.count(b"\n")
+
+
 def lines_by_pod(reader: Reader) -> dict[str, list[int]]:
     """The numbers that were read, in their order."""
     found: dict[str, list[int]] = {}
@@ -77,7 +82,7 @@ def lines_by_pod(reader: Reader) -> dict[str, list[int]]:
 
 
 def complete(writer: Writer, pods: list[LogPod]) -> Callable[[Reader], bool]:
-    return lambda reader: len(reader.lines) >= writer.written * len(pods)
+    return lambda reader: whole_lines(reader) >= writer.written * len(pods)
 
 
 async def prepared(plane: LogPlane, count: int, app: str) -> tuple[str, list[LogPod]]:
@@ -94,22 +99,24 @@ async def test_fifty_pods_while_the_broker_restarts(
     cluster_id: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """5,000 lines a second of 50 pods, the broker killed meanwhile: each line once, in order per pod."""
+    """5,000 lines a second of 50 pods, or more, the broker killed with -9 and started again meanwhile: each
+    line once, in order per pod.
+    """
     namespace, pods = await prepared(log_plane, 50, "load")
     async with log_system(own_broker, log_plane, fleet, cluster_id, monkeypatch) as system:
-        writer = Writer(pods, 5000)
+        writer = Writer(pods, 6000)  # a fifth more: it may be late when it is stopped
         async with system.follow(namespace, labelSelector="app=load") as reader:
             with writer.writing():
-                await reader.until(lambda reader: len(reader.lines) > 10_000, 30)
-                await own_broker.broker.stop()
+                await reader.until(lambda reader: whole_lines(reader) > 10_000, 30)
+                await own_broker.kill()
                 await asyncio.sleep(2)
-                await own_broker.broker.start()
-                behind = len(reader.lines)
-                await reader.until(lambda reader: len(reader.lines) > behind + 25_000, 40)
+                await own_broker.start()
+                behind = whole_lines(reader)
+                await reader.until(lambda reader: whole_lines(reader) > behind + 25_000, 40)
             await reader.until(complete(writer, pods), 40)
             assert lines_by_pod(reader) == {pod.name: list(range(writer.written)) for pod in pods}
             assert not reader.ended
-        assert writer.rate > 4500
+        assert writer.rate >= 5000
 
 
 async def test_the_agent_starts_again(

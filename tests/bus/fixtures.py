@@ -6,6 +6,8 @@
 
 import asyncio
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -42,6 +44,13 @@ class RunningBroker:
         for agent in AGENTS:
             credentials.issue(self.home, agent.durable)
         await self.broker.start()
+
+    async def kill(self) -> None:
+        """With -9; `start` brings it back, at its address and with its data."""
+        pid = self.broker.pid
+        assert pid
+        os.kill(pid, signal.SIGKILL)
+        await self.broker.stop()
 
     async def apply(self) -> None:
         async with client.connect(self.settings(), "operator", name="apply") as operator:

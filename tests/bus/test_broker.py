@@ -4,11 +4,14 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import stat
 import time
 from contextlib import closing
 from pathlib import Path
 
+import nats
+import nats.errors
 import pytest
 from click.testing import CliRunner
 
@@ -236,6 +239,35 @@ async def test_it_does_not_listen_beyond_this_machine_without_a_certificate(tmp_
         url = broker.url.replace("0.0.0.0", "127.0.0.1")
         assert url.startswith("tls://")
         client = BusSettings(home=tmp_path, nats_url=url, tls_ca=certificate)
+        async with connect(client, "reader", name="t") as reader:
+            assert reader.connected
+
+
+async def test_beyond_this_machine_it_takes_only_whom_it_knows(tmp_path: Path) -> None:
+    """Open to other machines, it refuses whoever brings no nkey or a foreign one, also in a user's name; the
+    user it takes.
+    """
+    certificate, key = make_certificate(tmp_path)
+    settings = BrokerSettings(
+        home=tmp_path, nats_listen="0.0.0.0:0", tls_certificate=certificate, tls_key=key
+    )
+    async with Broker(settings) as broker:
+        url = broker.url.replace("0.0.0.0", "127.0.0.1")
+        told: list[str] = []
+
+        async def tell(error: Exception) -> None:
+            told.append(str(error))
+
+        with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+            await nats.connect(
+                url, tls=ssl.create_default_context(cafile=certificate), allow_reconnect=False, error_cb=tell
+            )
+        assert told == ["nats: 'Authorization Violation'"]
+        foreign = credentials.issue(tmp_path / "elsewhere", "reader")
+        client = BusSettings(home=tmp_path, nats_url=url, tls_ca=certificate)
+        with pytest.raises(UserError, match="does not know the credential of user 'reader'"):
+            async with connect(client.model_copy(update={"credentials": foreign}), "reader", name="t"):
+                pass
         async with connect(client, "reader", name="t") as reader:
             assert reader.connected
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from schemas import ids, registry
+from schemas.commands import CommandState
 from schemas.frames import Frame, Part, Phase, Put
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
@@ -91,3 +92,22 @@ def test_the_page_names_what_there_is() -> None:
             assert event_type.stream.name in text
         assert event_type.channel.split(".")[-1].strip("{}") in re.sub("<object kind>", "objectKind", text)
     assert f"% {ids.SHARDS}`" in text
+
+
+def test_the_page_has_every_state_of_a_command_and_every_way() -> None:
+    """Its table has each state once, with what it may become and nothing else; its picture has each state."""
+    text = PAGE.read_text(encoding="utf-8")
+    table = text.partition("| state | may become |\n|---|---|\n")[2].partition("\n\n")[0]
+    ways: dict[str, list[str]] = {}
+    for row in table.splitlines():
+        _, states, following, _ = row.split("|")
+        for state in re.findall("`(.+?)`", states):
+            assert state not in ways, state
+            ways[state] = re.findall("`(.+?)`", following)
+    assert {state: sorted(following) for state, following in ways.items()} == {
+        state.value: sorted(other.value for other in CommandState if state.may_become(other))
+        for state in CommandState
+    }
+    picture = text.partition("The usual ways are fewer:\n\n```text\n")[2].partition("```")[0]
+    drawn = re.findall(r"(?:^|── )([a-z]+)", picture)
+    assert sorted(drawn) == sorted(CommandState)

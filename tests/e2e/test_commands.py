@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from schemas import topology
+from schemas.kubernetes.redaction import REDACTED
 from services.cli.cluster.control_plane import ControlPlane
 from services.cli.cluster.nodes import node_manifest
 from tests.e2e.system import System
@@ -68,6 +71,44 @@ def test_scale_is_one_patch_with_a_result(
         assert change["userAgent"].startswith("atlhyper")
     replicas = control_plane.kubectl(*kubectl, "get", "deployment", "web", "-o", "jsonpath={.spec.replicas}")
     assert replicas == "3"
+
+
+def config_maps(labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Such as fill several messages, also packed: noise, with characters of one to four bytes and such as
+    JSON escapes; each has a secret too.
+    """
+    noise = "".join(random.Random(7).choices('0123456789abcdef \n"\\äß漢🙂', k=500_000))
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"large-{number}", "labels": labels},
+            "data": {"noise": noise[number * 10_000 :], "password": f"canary-{number}"},
+        }
+        for number in range(6)
+    ]
+
+
+def test_a_large_result_is_whole(system: System, control_plane: ControlPlane, namespace: str) -> None:
+    """Objects of several times what a message holds come through the agent, the bus and the database as
+    kubectl reads them, but for what is secret.
+    """
+    selector = "size=large"
+    made = {"apiVersion": "v1", "kind": "List", "items": config_maps({"size": "large"})}
+    control_plane.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(made))
+    listed = control_plane.kubectl("-n", namespace, "get", "configmaps", "-l", selector, "-o", "json")
+    expected = json.loads(listed)["items"]
+    assert len(expected) == 6
+    for item in expected:
+        item["data"]["password"] = REDACTED
+    params = {"verb": "list", "resource": "configmaps", "namespace": namespace, "label_selector": selector}
+    _, command = post(system, {"action": "dynamic", "params": params}, str(uuid.uuid4()))
+    assert command["state"] == "succeeded", command["error"]
+    data = system.get(f"/commands/{command['id']}")["data"]
+    equal = data["items"] == expected
+    assert equal  # not as one expression: how texts of megabytes differ takes minutes to say
+    assert data["continue"] == ""
+    assert len(json.dumps(data, ensure_ascii=False).encode()) > 3 * topology.MAX_PAYLOAD
 
 
 def test_what_was_not_done_says_why(system: System, control_plane: ControlPlane, namespace: str) -> None:

@@ -30,6 +30,7 @@ WAITING = (
     "atlhyper_master_resyncs_wanted",
     "atlhyper_master_commands_open",
     "atlhyper_master_outbox_due",
+    "atlhyper_agent_commands_open",
     "atlhyper_agent_events_unconfirmed",
     "atlhyper_agent_results_unconfirmed",
 )

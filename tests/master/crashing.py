@@ -5,9 +5,7 @@ that counts effects.
 """
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +52,12 @@ FEWEST = 20
 """Commands that are under way at each step."""
 TRIES = 5
 """To have so many: when many have just ended, their authors ask for the next ones a moment later."""
+HELD = "sleep=0.5"
+"""Seconds for which a process stays at its step while the broker is killed."""
+EVERY = 3
+"""Of the times that it comes by it stays at each third, or little would get done."""
+HOLDS = 600
+"""The last time, counted from the first, at which it stays there: more than it comes by."""
 SETTLED = 40.0
 """Seconds within which everything has ended after the last kill."""
 TARGET = AGENTS[0]
@@ -223,35 +227,38 @@ class Stage:
         """Commands that were asked for and have not ended, by the database."""
         return len(self.authors.asked) - await self._audit.ended_commands()
 
-    async def begin_at(self, point: Point, nth: int, action: str) -> ForkedService:
-        """Have commands take its process, started anew, to this step for the n-th time."""
+    async def begin_at(self, point: Point, times: Iterable[int], action: str) -> ForkedService:
+        """Have commands take its process, started anew, to this step for the first of these times."""
+        process = self.services[point.partition(".")[0]]
+        plans = ",".join(f"{point.value}:{nth}:{action}" for nth in times)
         for _ in range(TRIES):
-            process, met = await self._take_to(point, nth, action)
+            await process.kill()
+            await process.start(**{failpoints.VARIABLE: plans})
+            met = await self._comes_by(process, point, 0)
             if met >= FEWEST:
                 return process
         raise AssertionError(f"{point}: {met} commands were under way")
 
-    async def _take_to(self, point: Point, nth: int, action: str) -> tuple[ForkedService, int]:
-        """The process, and how many commands were under way."""
-        process = self.services[point.partition(".")[0]]
-        await process.kill()
-        await process.start(**{failpoints.VARIABLE: f"{point.value}:{nth}:{action}"})
-        met = before = 0
+    async def _comes_by(self, process: ForkedService, point: Point, before: int) -> int:
+        """Wait until it was at this step more often than `before`; how many commands are under way then."""
+        met = earlier = 0
         async with asyncio.timeout(REACHED):
-            while f'"{point.value}"' not in process.log:
+            while _met(process, point) <= before:
                 self.authors.check()
                 assert process.ended is None, process.log[-3000:]
-                before, met = met, await self.under_way()
+                earlier, met = met, await self.under_way()
                 await asyncio.sleep(0.02)
-        return process, max(before, met)  # the step may have ended some of them by now
+        return max(earlier, met)  # the step may have ended some of them by now
 
-    async def kill_broker(self) -> None:
-        """With -9, and start it again."""
-        pid = self._broker.broker.pid
-        assert pid
-        os.kill(pid, signal.SIGKILL)
-        await self._broker.broker.stop()
-        await self._broker.broker.start()
+    async def kill_broker_at(self, point: Point, first: int, times: int) -> None:
+        """With -9, so often: each time the process of this step, started once, has come there anew."""
+        process = await self.begin_at(point, range(first, first + HOLDS, EVERY), HELD)
+        for left in reversed(range(times)):
+            await self._broker.kill()
+            await self._broker.start()
+            while left and await self._comes_by(process, point, _met(process, point)) < FEWEST:
+                pass  # many have just ended
+        assert process.ended is None, process.log[-3000:]
 
     async def check(self) -> None:
         """Everything has ended: each command once, well, in time and with one effect, and none is lost."""
@@ -278,6 +285,11 @@ class Stage:
         """Neither in the outbox nor in the journal."""
         journal = self._agent.journal
         return not (journal.open or journal.unconfirmed or await self._audit.outbox())
+
+
+def _met(process: ForkedService, point: Point) -> int:
+    """How often it came to what was planned at this step, since its start."""
+    return process.log.count(f'"{point.value}"')
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas.kubernetes import KINDS
+
 ROOT = Path(__file__).parents[2]
 
 # One violation of each contract: module to spoil, import to add.
@@ -107,3 +109,28 @@ def test_no_verdict_asks_the_clock_of_this_machine() -> None:
         for path in (ROOT / "services" / package).rglob("*.py")
     }
     assert {path: count for path, count in asking.items() if count} == dict.fromkeys(ASKS_IT, 1)
+
+
+OF_KUBERNETES = re.compile(
+    "|".join(
+        {kind.kind.lower() for kind in KINDS.values()} - {"event", "job", "secret", "service"}  # everybody's
+        | {"kube", "k8s", "kwok", "container", "replica", "rollout", "cordon", "drain", "evict", "manifest"}
+        | {"apiserver", "api server", "resourceversion", "finalizer", "helm"}
+    )
+)
+SAYS_NAMESPACE = {
+    "services/agent/store/rows.py": "Events have capability.Key, which is empty there for what has none",
+    "services/agent/scheduler/commands/work.py": "the object of a command, as the contract spells it",
+}
+
+
+def test_what_keeps_commands_knows_no_kubernetes() -> None:
+    """Not a word of it, names, texts and comments alike: agents of other kinds are to use it unchanged."""
+    found = {
+        str(path.relative_to(ROOT)): set(OF_KUBERNETES.findall(path.read_text().lower().replace("_", "")))
+        for folder in ("store", "scheduler/commands")
+        for path in (ROOT / "services" / "agent" / folder).rglob("*.py")
+    }
+    assert {path: words for path, words in found.items() if words} == {
+        path: {"namespace"} for path in SAYS_NAMESPACE
+    }

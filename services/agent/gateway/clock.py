@@ -26,13 +26,20 @@ class CoreClock:
         self._read_at = 0.0
         self._at_least = float("-inf")
         """The same, by messages that may have been under way for long."""
+        self._at_least_since = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether a fresh message has told it; else it is the own clock's time, which may be wrong."""
+        return self._ahead is not None
 
     def hear(self, sent: datetime, *, fresh: bool = True) -> None:
         """A message of that time has come; `fresh`: it was under way for a moment only."""
         now = self._monotonic()
         ahead = sent.timestamp() - now
         if not fresh:
-            self._at_least = max(self._at_least, ahead)
+            if ahead > self._at_least or now - self._at_least_since > HOLDS:
+                self._at_least, self._at_least_since = ahead, now
         elif self._ahead is None or ahead > self._ahead or now - self._read_at > HOLDS:
             self._ahead, self._read_at = ahead, now
 

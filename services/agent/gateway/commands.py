@@ -149,6 +149,7 @@ class BusCommands:
             "".join(subject.rest),
             stored_at,
             message.reply,
+            self._gateway.clock.known,
         )
 
     async def _reject(self, rejected: Rejected) -> None:

@@ -83,6 +83,8 @@ class Order:
     """When the broker took it, by the core's clock."""
     reply: str
     """Where it is acknowledged."""
+    timed: bool = True
+    """Whether the core's time was known when it came; else the own clock says what is late."""
 
 
 class Report(NamedTuple):

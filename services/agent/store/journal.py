@@ -75,6 +75,7 @@ class Journal:
         """Results that the disk has not taken."""
         self._unsaved_confirmations: set[str] = set()
         self._failing = ""
+        metrics.COMMANDS_OPEN.set_function(lambda: len(self._open))
 
     @property
     def id(self) -> str:
@@ -219,7 +220,7 @@ class Journal:
                 rows.insert(db, new)
                 rows.confirm(db, [held[id_].number for id_ in self._unsaved_confirmations if id_ in held])
                 probe(db)
-                return rows.load(db)
+                return rows.load(db)._replace(damaged=loaded.damaged)  # they are mended by now
 
             try:
                 loaded = await self._file.run(load)

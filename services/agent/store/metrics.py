@@ -8,6 +8,7 @@ BYTES = Gauge("atlhyper_agent_spool_bytes", "Space that the unconfirmed Events t
 DROPPED = Counter(
     "atlhyper_agent_events_dropped", "Events given up before the master confirmed them", ["reason"]
 )
+COMMANDS_OPEN = Gauge("atlhyper_agent_commands_open", "Commands in the journal that have not ended")
 JOURNAL_DAMAGED = Counter(
     "atlhyper_agent_journal_damaged", "Entries of the journal of commands that were damaged"
 )

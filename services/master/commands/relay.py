@@ -27,6 +27,8 @@ LOOK = 1.0
 """Seconds between two looks at the outbox when nobody has hinted at anything."""
 RETURNS = 0.1
 """Seconds, at least, between two looks for agents that are back: what was held goes before what is new."""
+HELD = 10.0
+"""Seconds between two looks whether anything is held that we do not know of."""
 
 
 class Relay:
@@ -61,7 +63,7 @@ class Relay:
         """Until cancelled. Raises LeaseLost."""
         backoff = Backoff(base=0.1, cap=2.0)
         made: list[Attempt] = []
-        held, next_returns = True, 0.0  # the master before us may have held something
+        held, next_held, next_returns = True, 0.0, 0.0
         self._sender.under_way = set()
         while True:
             await self._bus.wait_connected()
@@ -70,11 +72,12 @@ class Relay:
             timing = self._timing
             try:
                 judging = self._clock.stands() is None
-                if held and time.monotonic() >= next_returns:
-                    held = await outbox.any_held(self._db)
-                if held and time.monotonic() >= next_returns:
-                    await outbox.hasten_returned(self._db, judging=judging)
-                    next_returns = time.monotonic() + RETURNS
+                now = time.monotonic()
+                if now >= (next_returns if held else next_held):
+                    held, next_held = await outbox.any_held(self._db), now + HELD
+                    if held:
+                        await outbox.hasten_returned(self._db, judging=judging)
+                    next_returns = now + RETURNS
                 look = outbox.send_new(
                     self._db,
                     made,
@@ -86,6 +89,7 @@ class Relay:
                 )
                 turn = await self._work.run(topology.COMMANDS, look)
             except (DatabaseUnavailable, Retry):
+                held = True  # something may be, should the transaction have gone through
                 await backoff.sleep()
                 continue
             backoff.reset()

@@ -46,5 +46,6 @@ class ClockSkew:
         if abs(seconds) <= ALIKE:
             seconds = 0.0
         if abs(seconds - self._seconds) > ALIKE:
-            _log.warning("the broker's clock and the database's differ: set them right", ahead=seconds)
+            what = "differ: set them right" if seconds else "are alike again"
+            _log.warning(f"the broker's clock and the database's {what}", ahead=seconds)
         self._seconds = seconds

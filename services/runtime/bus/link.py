@@ -147,7 +147,7 @@ class Link:
         return self._client.server_id
 
     async def close(self) -> None:
-        """End the connection. Never raises."""
+        """End the connection. Raises nothing but our own cancellation."""
         self._lose("closed")
         if self._monitor is not None:
             self._monitor.cancel()
@@ -230,8 +230,8 @@ class Link:
         return subscription
 
     async def unsubscribe(self, subscription: NatsSubscription) -> None:
-        """Give a subscription up. Never raises."""
-        with suppress(nats.errors.Error, OSError):
+        """Give a subscription up; that fails only where the connection does."""
+        with cancellation_kept(), suppress(nats.errors.Error, OSError):
             await subscription.unsubscribe()
 
     @contextmanager

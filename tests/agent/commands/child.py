@@ -1,8 +1,8 @@
 """An agent's side of commands as a process of its own, which the tests kill: `python -m … FOLDER`.
 
-What it says goes into `reports`, what it acknowledges into `acknowledged`, one line each, written at once. It
-is handed out every command of `orders` that is not acknowledged, and asked for every one without a result,
-and ends when all have one that is confirmed.
+What it says goes into `reports`, what it acknowledges into `acknowledged`, the results that it is told to be
+committed into `confirmed`, one line each, written at once. It is handed out every command of `orders` that is
+not acknowledged, and asked for every one without a result, and ends when all have one that is confirmed.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class FileGateway(MemoryGateway):
         super().__init__()
         self._files = {
             name: os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for name in ("reports", "acknowledged")
+            for name in ("reports", "acknowledged", "confirmed")
         }
 
     def write(self, name: str, line: str) -> None:
@@ -48,6 +48,11 @@ class FileGateway(MemoryGateway):
     async def acknowledge(self, order: Order) -> None:
         await super().acknowledge(order)
         self.write("acknowledged", order.command.id)
+
+    async def confirm(self, *command_ids: str) -> None:
+        for command_id in command_ids:
+            self.write("confirmed", command_id)
+        await super().confirm(*command_ids)
 
     async def publish_reports(self, command_id: str, reports: Sequence[Report], *, again: bool) -> bool:
         for report in reports:

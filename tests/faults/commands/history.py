@@ -1,11 +1,12 @@
 """Every call to the REST API as its caller knows it: begun, and ended in one of three ways.
 
 One JSON object per line, as they come: `invoke` with the request, then `ok` or `fail` with the answer, or
-`unknown` when there was none and it may have had its effect.
+`unknown` when there was none, or none yet, and a change may have had its effect.
 """
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,10 @@ class Ended(StrEnum):
     FAIL = "fail"
     """The API has answered that it did not do it."""
     UNKNOWN = "unknown"
+
+
+Entry = dict[str, Any]
+"""One line: `at`, `number` of the call and `type`; then `call`, `key`, `body` or `status`, `answer`."""
 
 
 @dataclass(slots=True)
@@ -40,6 +45,14 @@ class History:
         """It has ended; status 0 without an answer."""
         self.ended[how] += 1
         self._write(number, how, status=status, answer=answer)
+
+    def entries(self) -> Iterator[Entry]:
+        """The lines so far, in the order of what they tell: a call whose end comes before another's `invoke`
+        was over when that one began.
+        """
+        if self.path.exists():
+            with self.path.open() as file:
+                yield from map(json.loads, file)
 
     def _write(self, number: int, kind: str, **what: Any) -> None:
         entry = {"at": round(time.monotonic() - self._began, 4), "number": number, "type": kind, **what}

@@ -4,24 +4,27 @@
 |---|---|
 | `at_most_once` | a command has changed something twice, or the agent something without a command |
 | `as_asked` | a command has changed something that it was not to change, or succeeded without all it was to |
-| `ended_once` | a command has no terminal state by `finish_by`, two, or went back |
+| `ended_once` | a command has no terminal state in its time, two, or went back |
 | `none_missing` | an accepted command is not there, or one request is two commands |
+| `recorded` | a call has no end, or two; what it was told is not there; a later one was told less |
 | `honest` | one that succeeded has no effect, or one that did not, has; an end that nobody has proven |
 | `whole` | an object was written more often, or less, than commands had effects on it |
 | `settled` | something is still open or waiting, unready, or in the dead letters |
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from schemas import topology
 from schemas.commands import ErrorCode
+from services.master.commands.questions import LOOK
 from services.runtime.bus.errors import BusError
 from tests.faults import invariants
 from tests.faults.audit import CommandStep
 from tests.faults.commands.driver import Told
 from tests.faults.commands.effects import Change, Effect, Place
+from tests.faults.commands.history import Ended, Entry
 from tests.faults.commands.world import World
 from tests.faults.system import System
 
@@ -30,7 +33,9 @@ ORDER = ("accepted", "sent", "received", "running")
 """Of the states before the end; written down once more, as this is the check."""
 ENDS = ("succeeded", "failed", "rejected", "expired", "canceled", "unknown")
 PROVEN = frozenset({ErrorCode.INTERRUPTED.value, ErrorCode.TIMEOUT.value})
-"""Codes of an `unknown` that is the agent's own word: it was killed between an effect and its journal."""
+"""Codes of an `unknown` that may be the agent's own word: it was killed between an effect and its journal. It
+is that where the agent has said when (`executed_at`).
+"""
 
 PARTIAL = frozenset({"drain"})
 """Actions that may end without success, or on request, when a part of them is done."""
@@ -73,19 +78,23 @@ def as_asked(commands: Sequence[Told], effects: Effects) -> list[str]:
     return told
 
 
-def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep]) -> list[str]:
+def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep], grace: float) -> list[str]:
     """Each has one terminal state, no later than `finish_by`, and never went back: for its author, and in
     the database in each transaction.
+
+    `grace`: seconds after `finish_by` for which the master waits for a result before it says `unknown`; it
+    looks for what is due once in so many seconds, and may be as much later.
     """
     told = []
     for command in commands:
+        late = grace + LOOK if command.state == "unknown" else 0.0
         if not command.id:
             continue
         if command.state not in ENDS:
             told.append(f"{_named(command)} has not ended by {command.last.get('finish_by')}")
         elif (finished := command.last.get("finished_at")) is None:
             told.append(f"{_named(command)} has ended, and nobody says when")
-        elif _seconds_between(command.last["finish_by"], finished) > BY:
+        elif _seconds_between(command.last["finish_by"], finished) > late:
             told.append(f"{_named(command)} ended at {finished}, after {command.last['finish_by']}")
         if sorted(command.states, key=_rank) != command.states or sum(s in ENDS for s in command.states) > 1:
             told.append(f"{_named(command)} was seen as {' → '.join(command.states)}")
@@ -96,10 +105,6 @@ def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep]) -> list[s
     ]
 
 
-BY = 5.0
-"""Seconds after `finish_by` that a timer may be late."""
-
-
 def none_missing(commands: Sequence[Told], keys: Mapping[str, str]) -> list[str]:
     """Each request that was accepted is there, once. `keys`: Idempotency-Key by command id, all there are."""
     told = [
@@ -108,6 +113,44 @@ def none_missing(commands: Sequence[Told], keys: Mapping[str, str]) -> list[str]
     told += [f"{n} commands have the key {key}" for key, n in Counter(keys.values()).items() if n > 1]
     mine = {command.key for command in commands}
     return told + [f"nobody has asked for {command}" for command, key in keys.items() if key not in mine]
+
+
+def recorded(entries: Iterable[Entry], keys: Mapping[str, str]) -> list[str]:
+    """Each call has one end; what it was told of is there, under its key; and who asks when somebody was told
+    a state hears that one or a later one, of ends always the same.
+
+    `entries`: of the whole history, in their order. `keys` as for `none_missing`.
+    """
+    told = []
+    under_way: dict[int, tuple[Entry, str]] = {}
+    """Calls that have begun, and the state that was known of their command by then."""
+    known: dict[str, str] = {}
+    """The furthest state that anybody was told, by command."""
+    for entry in entries:
+        if entry["type"] == "invoke":
+            under_way[entry["number"]] = entry, known.get(_about(entry), ORDER[0])
+            continue
+        if entry["number"] not in under_way:
+            told.append(f"call {entry['number']} has ended once more: {entry['type']}")
+            continue
+        call, before = under_way.pop(entry["number"])
+        name = f"call {entry['number']}, {call['call']},"
+        if entry["type"] == Ended.FAIL and call["call"].startswith("GET "):
+            told.append(f"{name} was refused: {entry['status']} {entry['answer']}")
+        if entry["type"] != Ended.OK:
+            continue
+        id_, state = entry["answer"]["id"], entry["answer"]["state"]
+        if id_ not in keys:
+            told.append(f"{name} was told of {id_}, which is not there")
+        elif call["key"] not in ("", keys[id_]):
+            told.append(f"{name} was told of {id_}, which has another key than {call['key']}")
+        latest = known.setdefault(id_, state)
+        if _rank(state) < _rank(before):
+            told.append(f"{name} was told that {id_} is {state}, when it was known to be {before}")
+        elif latest in ENDS and state in ENDS and state != latest:
+            told.append(f"{name} was told that {id_} is {state}, and somebody that it is {latest}")
+        known[id_] = max(latest, state, key=_rank)
+    return told + [f"call {number}, {call['call']}, has no end" for number, (call, _) in under_way.items()]
 
 
 def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
@@ -123,7 +166,7 @@ def honest(commands: Sequence[Told], effects: Effects) -> list[str]:
         started = command.wanted.action in PARTIAL and command.last.get("started_at")
         if state in ("failed", "rejected", "expired", "canceled") and found and not started:
             told.append(f"{_named(command)} has an effect: {found[0]}")
-        if state == "unknown" and command.code not in PROVEN:
+        if state == "unknown" and not (command.code in PROVEN and command.last.get("executed_at")):
             told.append(f"{_named(command)}: its result was lost")
         if state == "unknown" and command.code == ErrorCode.INTERRUPTED.value and command.wanted.provable:
             told.append(f"{_named(command)}: what became of it could have been proven")
@@ -209,6 +252,12 @@ def _is_open(command: Told, change: Change, effects: Effects) -> bool:
     return command.state == "unknown" or (
         parts and any(effect.change == change for effect in effects.get(command.id, ()))
     )
+
+
+def _about(call: Entry) -> str:
+    """The id in the path of a call; empty where there is none."""
+    path: str = call["call"].partition(" ")[2].partition("?")[0]
+    return path.removeprefix("/commands").strip("/").partition("/")[0]
 
 
 def _rank(state: str) -> int:

@@ -42,19 +42,18 @@ class Rest:
 
     async def get(self, command_id: str, wait: float = 0.0) -> dict[str, Any] | None:
         """The command as it is, after its end or `wait` seconds; None without an answer."""
-        parameters = {"wait": f"{wait:g}s"} if wait else {}
-        try:
-            async with asyncio.timeout(CALL + wait):
-                status, answer = await self._system.call("GET", f"/commands/{command_id}", params=parameters)
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+        path = f"/commands/{command_id}" + (f"?wait={wait:g}s" if wait else "")
+        status, answer = await self._once("GET", path, None, {}, CALL + wait)
+        if status != 200:
             return None
-        return answer if status == 200 else None
+        assert isinstance(answer, dict)
+        return answer
 
     async def _until_answered(
         self, method: str, path: str, body: object, headers: Mapping[str, str] = {}
     ) -> dict[str, Any]:
         while True:
-            status, answer = await self._once(method, path, body, headers)
+            status, answer = await self._once(method, path, body, headers, CALL)
             if 200 <= status < 300:
                 assert isinstance(answer, dict)
                 return answer
@@ -63,16 +62,24 @@ class Rest:
             await asyncio.sleep(AGAIN)
 
     async def _once(
-        self, method: str, path: str, body: object, headers: Mapping[str, str]
+        self, method: str, path: str, body: object, headers: Mapping[str, str], seconds: float
     ) -> tuple[int, object]:
-        """Status and answer; 0 without one."""
+        """Status and answer, which is to come within so many seconds; 0 without one."""
         number = self.history.invoke(f"{method} {path}", headers.get("Idempotency-Key", ""), body)
+        status, answer, how = 0, "nobody waited for it any longer", Ended.UNKNOWN
         try:
-            async with asyncio.timeout(CALL):
+            async with asyncio.timeout(seconds):
                 status, answer = await self._system.call(method, path, json=body, headers=headers)
+            how = Ended.OK if status < 300 else Ended.UNKNOWN if status in _LATER else Ended.FAIL
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self.history.end(number, Ended.UNKNOWN, 0, f"{type(error).__name__}: {error}")
-            return 0, ""
-        how = Ended.OK if status < 300 else Ended.UNKNOWN if status in _LATER else Ended.FAIL
-        self.history.end(number, how, status, answer)
+            status, answer = 0, f"{type(error).__name__}: {error}"
+        finally:
+            self.history.end(number, how, status, _kept(method, how, answer))
         return status, answer
+
+
+def _kept(method: str, how: Ended, answer: Any) -> object:
+    """What the history keeps of an answer: of commands that were only looked at, how they stand."""
+    if method == "GET" and how is Ended.OK:
+        return {name: answer.get(name) for name in ("id", "state")}
+    return answer

@@ -26,11 +26,13 @@ SETTLED = 60.0
 """Seconds after the last end within which nothing is open any more."""
 RECOVERY = 30.0
 """Seconds within which a command that is asked for after a kill is carried out."""
+GRACE = 2.0
+"""Seconds after `finish_by` for which the master waits for a result."""
 VARIABLES = SHORT | {
     "AGENT_READ_ONLY": "false",
     "AGENT_DYNAMIC": "read:*,write:configmaps@commands",
     "MASTER_COMMAND_RESEND_INTERVAL": "2s",
-    "MASTER_COMMAND_GRACE": "2s",
+    "MASTER_COMMAND_GRACE": f"{GRACE:g}s",
 }
 HEARD_LONG = VARIABLES | {"AGENT_HEARTBEAT_INTERVAL": "60s"}
 """Nothing is sent to an agent that is lost: one that is cut off, or down, is so after three minutes."""
@@ -65,9 +67,9 @@ class Result:
     effects: int = 0
     """Commands that the API server has carried out."""
     calls: int = 0
-    """Of the REST API, reads apart."""
+    """Of the REST API."""
     unanswered: int = 0
-    """Of these: they were repeated under their key."""
+    """Of these: they were repeated, what asks for a command under its key."""
     violations: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -173,11 +175,13 @@ async def check(on: Stage, result: Result) -> None:
     result.states.update(command.state or "refused" for command in commands)
     result.effects += len(invariants.effective(commands, effects))
     result.calls, result.unanswered = on.rest.history.calls, on.rest.history.ended[Ended.UNKNOWN]
+    keys = await on.system.audit.command_keys()
     result.violations += [
         *on.driver.wrong,
         *invariants.at_most_once(commands, effects, by_agent),
-        *invariants.ended_once(commands, await on.system.audit.command_steps()),
-        *invariants.none_missing(commands, await on.system.audit.command_keys()),
+        *invariants.ended_once(commands, await on.system.audit.command_steps(), GRACE),
+        *invariants.none_missing(commands, keys),
+        *invariants.recorded(on.rest.history.entries(), keys),
         *invariants.as_asked(commands, effects),
         *invariants.honest(commands, effects),
         *await invariants.whole(on.world, commands, effects),

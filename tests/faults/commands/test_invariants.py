@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from services.cli.reference.metrics import metrics_page
+from tests.faults import invariants as of_the_system
 from tests.faults.audit import CommandStep
 from tests.faults.commands import invariants
 from tests.faults.commands.driver import Told
@@ -76,6 +78,7 @@ class Objects:
 
 
 RIGHT = told("accepted", "sent", "running", "succeeded")
+GRACE = 2.0
 
 
 def test_what_is_right_violates_nothing() -> None:
@@ -83,7 +86,7 @@ def test_what_is_right_violates_nothing() -> None:
     effects = {"c1": [effect()]}
     steps = [CommandStep("c1", "accepted", "sent"), CommandStep("c1", "sent", "succeeded")]
     assert invariants.at_most_once([RIGHT], effects, [effect()]) == []
-    assert invariants.ended_once([RIGHT], steps) == []
+    assert invariants.ended_once([RIGHT], steps, GRACE) == []
     assert invariants.none_missing([RIGHT], {"c1": "key"}) == []
     assert invariants.as_asked([RIGHT], effects) == []
     assert invariants.honest([RIGHT], effects) == []
@@ -99,7 +102,7 @@ def test_a_change_that_is_not_certain_is_open() -> None:
     """The API server does not say whether it was done: the command's word is taken, and it is counted."""
     maybe = {"c1": [replace(effect(), certain=False)]}
     for state in ("succeeded", "failed", "unknown"):
-        command = told("accepted", state, code="timeout")
+        command = told("accepted", state, code="timeout", executed_at="now")
         assert invariants.honest([command], maybe) == []
         assert invariants.effective([command], maybe) == ({"c1"} if state == "succeeded" else set())
     assert invariants.at_most_once([RIGHT], {"c1": [*maybe["c1"], effect()]}, []) == []
@@ -109,14 +112,22 @@ def test_a_change_that_is_not_certain_is_open() -> None:
     ("command", "says"),
     [
         (told("accepted", "running"), "has not ended"),
-        (told("accepted", "succeeded", ended_after=60), "after"),
+        (told("accepted", "succeeded", ended_after=0.1), "after"),
+        (told("accepted", "expired", ended_after=0.1), "after"),
+        (told("accepted", "unknown", ended_after=GRACE + invariants.LOOK + 0.1), "after"),
         (told("running", "sent", "succeeded"), "was seen as running → sent"),
         (told("expired", "succeeded"), "was seen as expired → succeeded"),
     ],
 )
 def test_ends_and_ways_are_looked_at(command: Told, says: str) -> None:
     """No end, a late one, a way back, a second end: as its author saw it."""
-    assert says in " ".join(invariants.ended_once([command], []))
+    assert says in " ".join(invariants.ended_once([command], [], GRACE))
+
+
+def test_only_unknown_may_come_after_its_time() -> None:
+    """The master waits for a result that may be on its way, and looks once in a while."""
+    unknown = told("accepted", "unknown", ended_after=GRACE + invariants.LOOK)
+    assert invariants.ended_once([unknown], [], GRACE) == []
 
 
 @pytest.mark.parametrize(
@@ -129,7 +140,7 @@ def test_ends_and_ways_are_looked_at(command: Told, says: str) -> None:
 )
 def test_no_transaction_goes_back(step: CommandStep) -> None:
     """A way back, a second end, a result that is replaced: as the database had it."""
-    assert "c1 went from" in invariants.ended_once([RIGHT], [step])[0]
+    assert "c1 went from" in invariants.ended_once([RIGHT], [step], GRACE)[0]
 
 
 def test_what_was_accepted_is_there_once() -> None:
@@ -137,6 +148,12 @@ def test_what_was_accepted_is_there_once() -> None:
     assert "is not there" in invariants.none_missing([RIGHT], {})[0]
     assert "2 commands have the key" in invariants.none_missing([RIGHT], {"c1": "key", "c2": "key"})[0]
     assert "nobody has asked" in invariants.none_missing([RIGHT], {"c1": "key", "c3": "another"})[0]
+
+
+def test_what_waits_is_measured() -> None:
+    """Services have each metric that is to be 0 in the end, by that name."""
+    [page] = metrics_page().values()
+    assert [name for name in of_the_system.WAITING if f"`{name}" not in page] == []
 
 
 @pytest.mark.parametrize(
@@ -148,8 +165,9 @@ def test_what_was_accepted_is_there_once() -> None:
         (told("canceled"), [effect()], "has an effect"),
         (told("canceled", started_at="now"), [effect()], "has an effect"),
         (told("succeeded", data={"changed": False}), [effect()], "has changed nothing"),
-        (told("unknown", code="timeout_of_the_master"), [], "its result was lost"),
-        (told("unknown", code="interrupted"), [], "could have been proven"),
+        (told("unknown", code="journal_lost", executed_at="now"), [], "its result was lost"),
+        (told("unknown", code="timeout"), [], "its result was lost"),
+        (told("unknown", code="interrupted", executed_at="now"), [], "could have been proven"),
     ],
 )
 def test_words_are_held_against_effects(command: Told, effects: list[Effect], says: str) -> None:
@@ -159,7 +177,7 @@ def test_words_are_held_against_effects(command: Told, effects: list[Effect], sa
 
 def test_what_nobody_can_prove_may_be_unknown() -> None:
     """A JSON patch has nowhere to put the mark of its command, so the agent may not know after a crash."""
-    command = told("running", "unknown", code="interrupted", wanted=JSON_PATCH)
+    command = told("running", "unknown", code="interrupted", wanted=JSON_PATCH, executed_at="now")
     for found in ({"c1": []}, made(*JSON_PATCH.changes)):
         assert invariants.honest([command], found) == []
 

@@ -63,3 +63,16 @@ def test_old_messages_are_a_lower_bound() -> None:
         here = clock(hand)
         here.hear(CORE - timedelta(minutes=5), fresh=False)
         assert here.now() == max(hand.wall(), CORE - timedelta(minutes=5))
+
+
+def test_what_was_heard_long_ago_counts_no_more() -> None:
+    """A message whose time was wrong does no harm for ever, and only a fresh one tells the time."""
+    hand = Hand()
+    here = clock(hand)
+    here.hear(CORE + timedelta(hours=1), fresh=False)
+    assert not here.known
+    hand.seconds += HOLDS + 1
+    here.hear(CORE, fresh=False)
+    assert here.now() == hand.wall()
+    here.hear(hand.wall())
+    assert here.known

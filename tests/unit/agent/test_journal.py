@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from schemas.commands import CommandCompleted, CommandState, ErrorCode
 from services.agent.store import journal as journal_module
@@ -105,6 +106,7 @@ async def test_a_command_from_custody_to_confirmation(opened: Opened) -> None:
         assert (list(journal.open), journal.unconfirmed) == (["b"], ["a"])
     async with opened() as journal:
         assert (list(journal.open), journal.unconfirmed) == (["b"], ["a"])
+        assert REGISTRY.get_sample_value("atlhyper_agent_commands_open") == 1
         found = await journal.read("a")
         assert found
         assert (found[0].body, found[0].begun, found[1]) == (b"body of a", 1, b"[1, 2]")

@@ -71,6 +71,10 @@ class Checks:
         )
         return Refusal(CommandState.UNKNOWN, error)
 
+    def late_by_own_clock_only(self, order: Order) -> bool:
+        """Whether it is late only by a clock that the core's messages have not confirmed yet."""
+        return not order.timed and order.stored_at <= order.command.start_by < self._now()
+
     def _late(self, order: Order) -> Refusal | None:
         start_by, now = order.command.start_by, self._now()
         if max(order.stored_at, now) <= start_by and not self._journal.may_have_forgotten(start_by):

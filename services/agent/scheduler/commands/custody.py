@@ -55,6 +55,10 @@ class Custody:
         await reach(Point.COMMAND_AFTER_PULL)
         known = [order for order in orders if self._journal.knows(order.command.id)]
         new = [order for order in orders if not self._journal.knows(order.command.id)]
+        if unsure := [order for order in new if self._checks.late_by_own_clock_only(order)]:
+            # The master asks about them before long, and its question says what time it is.
+            new = [order for order in new if order not in unsure]
+            await self._defer(unsure)
         first: dict[str, Order] = {}
         for order in new:
             first.setdefault(order.command.id, order)  # copies may come together

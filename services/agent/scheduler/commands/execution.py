@@ -189,10 +189,10 @@ class Executor:
         report, data = completed(entry.id, ending, self._now())
         # What was begun is judged by what is there, should the file's log lose its end. What was not, would
         # be begun after all.
-        await self._journal.done(entry.id, report, data, lasting=not entry.begun)
         try:
+            await self._journal.done(entry.id, report, data, lasting=not entry.begun)
             await reach(Point.COMMAND_AFTER_DONE)
-        finally:
+        finally:  # also where we are cancelled: it is kept by then
             self._reporter.report(entry.id)
         self.done += 1
         metrics.ENDED.labels(state=report.state.value).inc()
