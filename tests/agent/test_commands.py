@@ -574,12 +574,14 @@ async def test_what_has_waited_is_held_for_its_cancel(bench: Bench) -> None:
     assert bench.actions.world.order() == [kept.id, fresh.id]
 
 
-async def test_what_came_together_is_held_together(bench: Bench) -> None:
+async def test_what_came_together_is_held_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many they are; and none for so long that it would be too late to begin it."""
+    monkeypatch.setattr(attempts_module, "HOLD", 4.0)
     now = datetime.now(UTC)
     waited = [command(name=f"n{number}") for number in range(60)]
-    soon = command(name="soon", start_by=now + timedelta(seconds=1))
+    soon = command(name="soon", start_by=now + timedelta(seconds=3))
     bench.hand_out(soon, *waited, stored_at=now - timedelta(seconds=20))
-    assert (await bench.gateway.end(soon, seconds=1.0)).success
+    assert (await bench.gateway.end(soon, seconds=3.0)).success
     for about in waited:
-        assert (await bench.gateway.end(about, seconds=3.0)).success
+        assert (await bench.gateway.end(about, seconds=8.0)).success
+    assert datetime.now(UTC) - now < timedelta(seconds=20)  # together: one after the other takes four minutes
