@@ -115,6 +115,16 @@ async def _until_state(system: System, state: str) -> float:
     return loop.time() - began
 
 
+async def _until_it_acts(system: System) -> None:
+    """Its last word before this start was that it is read-only, and may be the one that is known yet."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while (await system.call("GET", f"/agents/kubernetes/{CLUSTER}"))[1].get("read_only") is not False:
+        if loop.time() - began > READY:
+            raise Wrong(f"the agent is read-only after {READY:.0f} s")
+        await asyncio.sleep(0.1)
+
+
 async def _state(system: System) -> str:
     """Of the agent; empty when nobody knows it yet."""
     _, cluster = await system.call("GET", f"/clusters/{CLUSTER}")
@@ -172,6 +182,7 @@ async def judge_commands(system: System, database: timedelta) -> None:
     async with administrator(system.plane, connections=1, seconds=10.0) as session:
         workload = Workload(session)
         await workload.prepare()
+        await _until_it_acts(system)
         await _is_done_once(system, workload, database)
         await _past_is_refused(system, database)
         before = await workload.generation()
