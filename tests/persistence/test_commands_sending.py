@@ -216,19 +216,6 @@ async def test_a_command_for_an_agent_without_a_journal_waits_and_expires(
     assert len(await commands.waiting()) == 1
 
 
-async def test_what_cannot_be_reached_yet_is_held(db: Database, commands: Commands) -> None:
-    """An agent without a consumer; when it has one, its commands go in their order."""
-    await beat(db, A, "j1")
-    await commands.accept(first := command_for(A))
-    turn = await outbox.send_new(db, [], PACE, GRACE, 100, sendable=True, reachable=lambda _: False)
-    assert turn.held
-    assert turn.outgoing == []
-    await commands.accept(second := command_for(A))
-    assert (await send_new(db)).behind
-    assert await outbox.hasten_returned(db, judging=True) == 2
-    assert [item.command_id for item in (await send_new(db)).outgoing] == [first.id, second.id]
-
-
 async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands: Commands) -> None:
     """By the broker's clock, unless it stands; sent in the order of acceptance when its agent is back."""
     await beat(db, A, "j1")
@@ -251,14 +238,10 @@ async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands:
     await commands.accept(last := command_for(A))
     assert (await send_new(db)).outgoing == []
     await beat(db, A, "j1", 91)
-    await commands.accept(newest := command_for(A))
-    turn = await send_new(db)  # before anybody has looked who is back
-    assert turn.behind
-    assert turn.outgoing == []
-    assert await outbox.hasten_returned(db, judging=True) == 4
+    assert await outbox.hasten_returned(db, judging=True) == 3
     turn = await send_new(db)
     assert not turn.held
-    assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id, newest.id]
+    assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id]
     await send_new(db, Attempt(last.id, 1, Outcome.WITHHELD, HERE, reason="no room"))
     assert (await commands.row(last.id)).attempts == 0
     assert await outbox.hasten_returned(db, judging=True) == 0

@@ -85,9 +85,7 @@ class Relay:
                     timing.grace,
                     BATCH,
                     sendable=place is not None,
-                    reachable=self._durables.has,
                     judging=judging,
-                    holding=held,
                 )
                 turn = await self._work.run(topology.COMMANDS, look)
             except (DatabaseUnavailable, Retry):
@@ -114,7 +112,7 @@ class Relay:
                 if any(attempt.outcome is Outcome.WITHHELD for attempt in made):
                     self._durables.look()
             elif not turn.full:
-                await set_within(self._wake, RETURNS if turn.behind else LOOK)
+                await set_within(self._wake, LOOK)
 
     def _count(self, turn: outbox.Turn) -> None:
         for move in turn.ended:

@@ -6,7 +6,7 @@ in a durable transaction under the fence of the lease): so a command with no att
 and a master that has lost its lease cannot send a new one.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -56,9 +56,7 @@ class Turn:
     """Commands that moved on."""
     ended: list[Move] = field(default_factory=list)
     held: bool = False
-    """Something is held for an agent that is away, or that cannot be reached yet."""
-    behind: bool = False
-    """Something is held only because what was accepted before it still is."""
+    """Something is held for an agent that is away."""
     full: bool = False
     """There may be more that is due."""
 
@@ -71,18 +69,14 @@ async def send_new(
     limit: int,
     *,
     sendable: bool,
-    reachable: Callable[[Target], bool] = lambda _: True,
     judging: bool = True,
-    holding: bool = True,
 ) -> Turn:
     """Note what became of the last attempts, and count first ones of what is due, the longest due first.
 
     One whose time is over ends as expired, one that was canceled as that: nothing of it was ever sent. What
     is for an agent that is away is held: sent, it would wait where nobody can take it back.
-    `sendable`: False while there is no stream. `reachable`: whether an agent has its consumer; what is stored
-    before it was made may have been handed out by an earlier one, as far as anybody can tell. `judging`:
-    False while the broker's clock stands, by which agents are away. `holding`: False where nothing is held,
-    and nothing has to wait for what is. Raises LeaseLost, DatabaseUnavailable.
+    `sendable`: False while there is no stream. `judging`: False while the broker's clock stands, by which
+    agents are away. Raises LeaseLost, DatabaseUnavailable.
     """
     turn = Turn()
     async with db.write(durable=True) as session:
@@ -98,7 +92,6 @@ async def send_new(
         targets = {target_of(row) for row in rows}
         journals = await journals_of(connection, targets)
         away = await absent(connection, targets) if judging else set()
-        before = await _holding(connection, targets, now) if holding and targets else set()
         due: dict[str, datetime] = {}
         first: dict[str, str] = {}
         for row in rows:
@@ -111,10 +104,9 @@ async def send_new(
                 turn.ended.append(canceled(current, now))
             elif row.start_by <= now:
                 turn.ended.append(_expired_unsent(row.id, now, journal, away=target in away))
-            elif not journal or target in away or target in before or not reachable(target):
+            elif not journal or target in away:
                 due[row.id] = min(now + _HELD_FOR, row.start_by)
                 turn.held = True
-                turn.behind |= target in before
             else:
                 first[row.id] = journal
                 due[row.id] = pace.next(now, row, grace)
@@ -124,17 +116,6 @@ async def send_new(
         await states.advance_all(connection, turn.ended, now)
         turn.changed += [move.command_id for move in turn.ended]
     return turn
-
-
-async def _holding(connection: AsyncConnection, targets: Collection[Target], now: datetime) -> set[Target]:
-    """Those of these agents for which something is held: what follows it may not be sent before."""
-    found = await connection.execute(
-        sa.select(_COMMAND.c.target_kind, _COMMAND.c.target_id)
-        .join_from(_COMMAND, _OUTBOX, _OUTBOX.c.command_id == _COMMAND.c.id)
-        .where(*_HELD, _OUTBOX.c.due_at > now, any_target(_COMMAND.c, sorted(targets)))
-        .distinct()
-    )
-    return {target_of(row) for row in found}
 
 
 async def due_again(db: Database, limit: int) -> tuple[datetime, list[sa.Row[Any]], dict[Target, str]]:
