@@ -205,6 +205,23 @@ async def test_a_command_waits_for_its_agent(duty: CommandsDuty, commands: Comma
     assert len(agent.deliveries) == 1
 
 
+async def test_an_agent_has_its_consumer_before_its_first_command(
+    bus: Connect, commands: Commands, takers: Takers
+) -> None:
+    """Else nobody could tell that an earlier consumer has not handed it out."""
+    await takers.meet()
+    several = [command_for(A) for _ in range(3)]
+    for command in several:
+        await commands.accept(command)
+    master = await bus("master", wait=True)
+    async with at_work(master, commands.db):
+        for command in several:
+            await until(lambda id_=command.id: _is(commands, id_, CommandState.SENT))
+    info = await master.api(f"$JS.API.CONSUMER.INFO.{topology.COMMANDS.name}.{A.durable}")
+    assert info["config"]["metadata"][durables.SINCE] == "0"
+    assert [(await commands.row(command.id)).stream_sequence for command in several] == [1, 2, 3]
+
+
 async def test_what_was_never_handed_out_expires(
     duty: CommandsDuty, commands: Commands, takers: Takers
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from schemas import ids
-from schemas.commands import CommandState, ErrorCode
+from schemas.commands import Command, CommandState, ErrorCode
 from schemas.ids import Target
 from schemas.presence import Health, Heartbeat
 from services.persistence import retention, tables
@@ -59,6 +59,12 @@ async def make_due(db: Database) -> None:
     async with db.write() as session:
         long_ago = datetime(2026, 1, 1, tzinfo=UTC)
         await (await session.connection()).execute(sa.update(_OUTBOX).values(due_at=long_ago))
+
+
+async def set_due(db: Database, command: Command, at: datetime) -> None:
+    which = _OUTBOX.c.command_id == command.id
+    async with db.write() as session:
+        await (await session.connection()).execute(sa.update(_OUTBOX).where(which).values(due_at=at))
 
 
 def stored(item: Outgoing, sequence: int, place: Place = HERE) -> Attempt:
@@ -216,6 +222,39 @@ async def test_a_command_for_an_agent_without_a_journal_waits_and_expires(
     assert len(await commands.waiting()) == 1
 
 
+async def test_what_cannot_be_reached_yet_is_held(db: Database, commands: Commands) -> None:
+    """An agent without a consumer; when it has one, its commands go in their order."""
+    await beat(db, A, "j1")
+    await commands.accept(first := command_for(A))
+    turn = await outbox.send_new(db, [], PACE, GRACE, 100, sendable=True, reachable=lambda _: False)
+    assert turn.held
+    assert turn.outgoing == []
+    await commands.accept(second := command_for(A))
+    assert (await send_new(db)).soon
+    assert await outbox.hasten_returned(db, judging=True) == 2
+    assert [item.command_id for item in (await send_new(db)).outgoing] == [first.id, second.id]
+
+
+async def test_what_is_due_goes_after_what_was_accepted_before_it(db: Database, commands: Commands) -> None:
+    """Held for a moment, the older one is due later; and it does not wait for what waits behind it."""
+    await beat(db, A, "j1")
+    first, second, third = (command_for(A) for _ in range(3))
+    for command in (first, second, third):
+        await commands.accept(command)
+    later = datetime.now(UTC) + timedelta(seconds=20)
+    await set_due(db, first, later)
+    turn = await send_new(db, limit=1)
+    assert (turn.soon, turn.full, turn.outgoing) == (True, True, [])
+    assert (await send_new(db)).outgoing == []
+    await set_due(db, first, NOW)
+    assert [item.command_id for item in (await send_new(db)).outgoing] == [first.id]
+    await set_due(db, third, NOW)
+    assert (await send_new(db)).outgoing == []
+    await set_due(db, second, NOW + timedelta(seconds=1))
+    await set_due(db, third, NOW)
+    assert [item.command_id for item in (await send_new(db)).outgoing] == [second.id, third.id]
+
+
 async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands: Commands) -> None:
     """By the broker's clock, unless it stands; sent in the order of acceptance when its agent is back."""
     await beat(db, A, "j1")
@@ -238,10 +277,14 @@ async def test_what_is_for_an_agent_that_is_away_is_held(db: Database, commands:
     await commands.accept(last := command_for(A))
     assert (await send_new(db)).outgoing == []
     await beat(db, A, "j1", 91)
-    assert await outbox.hasten_returned(db, judging=True) == 3
+    await commands.accept(newest := command_for(A))
+    turn = await send_new(db)  # before anybody has looked who is back
+    assert turn.soon
+    assert turn.outgoing == []
+    assert await outbox.hasten_returned(db, judging=True) == 4
     turn = await send_new(db)
     assert not turn.held
-    assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id]
+    assert [item.command_id for item in turn.outgoing] == [held[0].id, held[1].id, last.id, newest.id]
     await send_new(db, Attempt(last.id, 1, Outcome.WITHHELD, HERE, reason="no room"))
     assert (await commands.row(last.id)).attempts == 0
     assert await outbox.hasten_returned(db, judging=True) == 0

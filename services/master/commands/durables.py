@@ -89,12 +89,16 @@ class Durables:
         moving: Callable[[Place], Awaitable[None]],
         moved: Callable[[], None],
     ) -> None:
-        """`moving` is awaited before commands go to another place than before, `moved` called afterwards."""
+        """`moving` is awaited before commands go to another place than before, `moved` called afterwards, and
+        when there are new consumers.
+        """
         self._bus = bus
         self._db = db
         self._moving = moving
         self._moved = moved
         self._made: set[Target] = set()
+        self._wanted: set[Target] = set()
+        """Agents that somebody has commands for, and that had none."""
         self._known = -1
         """Rows of agents at the last look."""
         self._last_sequence = 0
@@ -104,6 +108,14 @@ class Durables:
         """Where commands go now; None while there is no stream."""
         self.since = time.monotonic()
         """Monotonic seconds when that began."""
+
+    def has(self, target: Target) -> bool:
+        """Whether an agent has its consumer; it is made soon where it is missing."""
+        if target in self._made:
+            return True
+        self._wanted.add(target)
+        self._look.set()
+        return False
 
     def look(self) -> None:
         """Something is missing, or the connection is another one: look at once."""
@@ -163,16 +175,18 @@ class Durables:
 
     async def _make_missing(self, *, full: bool) -> None:
         known = await count_known(self._db)
-        if not full and known == self._known:
+        if not full and known == self._known and not self._wanted:
             return
-        targets = set(await known_targets(self._db))
+        targets = set(await known_targets(self._db)) | self._wanted
         if full:
             there = await self._names()
             self._made = {target for target in targets if target.durable in there}
         if missing := targets - self._made:
             await self._look_at_stream()  # how far it is says what their consumers cannot know
             await self._make(sorted(missing))
+            self._moved()
         self._known = known
+        self._wanted -= self._made
         metrics.CONSUMERS.set(len(self._made))
 
     async def _make(self, targets: Collection[Target]) -> None:

@@ -63,7 +63,7 @@ class Relay:
         """Until cancelled. Raises LeaseLost."""
         backoff = Backoff(base=0.1, cap=2.0)
         made: list[Attempt] = []
-        held, next_held, next_returns = True, 0.0, 0.0
+        held, next_held, next_returns, soon = True, 0.0, 0.0, 0.0
         self._sender.under_way = set()
         while True:
             await self._bus.wait_connected()
@@ -85,7 +85,9 @@ class Relay:
                     timing.grace,
                     BATCH,
                     sendable=place is not None,
+                    reachable=self._durables.has,
                     judging=judging,
+                    holding=held,
                 )
                 turn = await self._work.run(topology.COMMANDS, look)
             except (DatabaseUnavailable, Retry):
@@ -96,6 +98,8 @@ class Relay:
             if made:
                 await reach(Point.COMMAND_AFTER_SENT)
             held |= turn.held
+            if turn.soon:
+                soon = time.monotonic() + outbox.SOON.total_seconds()
             self._count(turn)
             self._hints.changed(turn.changed)
             made = []
@@ -112,7 +116,8 @@ class Relay:
                 if any(attempt.outcome is Outcome.WITHHELD for attempt in made):
                     self._durables.look()
             elif not turn.full:
-                await set_within(self._wake, LOOK)
+                left = soon - time.monotonic()
+                await set_within(self._wake, left if left > 0 else LOOK)
 
     def _count(self, turn: outbox.Turn) -> None:
         for move in turn.ended:

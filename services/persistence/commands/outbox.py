@@ -6,7 +6,7 @@ in a durable transaction under the fence of the lease): so a command with no att
 and a master that has lost its lease cannot send a new one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +43,8 @@ _HELD = (
 _CHUNK = 500
 _HELD_FOR = timedelta(seconds=30)
 """Until it is looked at again, whether its agent was seen coming back or not."""
+SOON = timedelta(seconds=0.25)
+"""Until what is held for a moment only is looked at again."""
 _JUST_HEARD = timedelta(seconds=30)
 """By the broker's clock: who has been back for longer was found before, or is by that look."""
 
@@ -56,7 +58,9 @@ class Turn:
     """Commands that moved on."""
     ended: list[Move] = field(default_factory=list)
     held: bool = False
-    """Something is held for an agent that is away."""
+    """Something is held for an agent that is away, or that cannot be reached yet."""
+    soon: bool = False
+    """Something is held for a moment only: for a consumer, or behind what was accepted before it."""
     full: bool = False
     """There may be more that is due."""
 
@@ -69,14 +73,18 @@ async def send_new(
     limit: int,
     *,
     sendable: bool,
+    reachable: Callable[[Target], bool] = lambda _: True,
     judging: bool = True,
+    holding: bool = True,
 ) -> Turn:
     """Note what became of the last attempts, and count first ones of what is due, the longest due first.
 
     One whose time is over ends as expired, one that was canceled as that: nothing of it was ever sent. What
     is for an agent that is away is held: sent, it would wait where nobody can take it back.
-    `sendable`: False while there is no stream. `judging`: False while the broker's clock stands, by which
-    agents are away. Raises LeaseLost, DatabaseUnavailable.
+    `sendable`: False while there is no stream. `reachable`: whether an agent has its consumer; what is stored
+    before it was made may have been handed out by an earlier one, as far as anybody can tell. `judging`:
+    False while the broker's clock stands, by which agents are away. `holding`: False where nothing is held,
+    and nothing has to wait for it. Raises LeaseLost, DatabaseUnavailable.
     """
     turn = Turn()
     async with db.write(durable=True) as session:
@@ -92,9 +100,12 @@ async def send_new(
         targets = {target_of(row) for row in rows}
         journals = await journals_of(connection, targets)
         away = await absent(connection, targets) if judging else set()
+        left = await _left(connection, targets, [row.id for row in rows]) if holding else {}
         due: dict[str, datetime] = {}
         first: dict[str, str] = {}
-        for row in rows:
+        for row in sorted(
+            rows, key=lambda row: (row.created_at, row.id)
+        ):  # what was held is due later than newer
             current = locked.get(row.id)
             if current is None or CommandState(current.state).terminal:
                 continue  # it was ended, as on request, before we had it
@@ -107,6 +118,9 @@ async def send_new(
             elif not journal or target in away:
                 due[row.id] = min(now + _HELD_FOR, row.start_by)
                 turn.held = True
+            elif left.get(target, row.created_at) < row.created_at or not reachable(target):
+                due[row.id] = min(now + SOON, row.start_by)
+                turn.held = turn.soon = True
             else:
                 first[row.id] = journal
                 due[row.id] = pace.next(now, row, grace)
@@ -116,6 +130,22 @@ async def send_new(
         await states.advance_all(connection, turn.ended, now)
         turn.changed += [move.command_id for move in turn.ended]
     return turn
+
+
+async def _left(
+    connection: AsyncConnection, targets: Collection[Target], looked_at: Collection[str]
+) -> dict[Target, datetime]:
+    """Since when agents have something unsent that is not looked at now: what followed it goes after it."""
+    if not targets:
+        return {}
+    agent = (_COMMAND.c.target_kind, _COMMAND.c.target_id)
+    theirs = any_target(_COMMAND.c, sorted(targets))
+    found = await connection.execute(
+        sa.select(*agent, sa.func.min(_COMMAND.c.created_at).label("since"))
+        .where(*_HELD, theirs, _COMMAND.c.id.not_in(looked_at))
+        .group_by(*agent)
+    )
+    return {target_of(row): row.since for row in found}
 
 
 async def due_again(db: Database, limit: int) -> tuple[datetime, list[sa.Row[Any]], dict[Target, str]]:
