@@ -58,7 +58,7 @@ async def _one_agent(scene: Scene, api: kube.Api, database: str, folder: Path) -
         ),
     ):
         figures = await _in_turn(scene, api, services.rest, database, fsync(folder, SYNCS))
-        rate = await _burst(scene, api, services)
+        rate = await _burst(scene, api, services, database)
     return [
         *figures,
         Figure(
@@ -223,9 +223,9 @@ def fsync(folder: Path, times: int) -> list[float]:
 # --- as fast as they are taken -------------------------------------------------------------------------
 
 
-async def _burst(scene: Scene, api: kube.Api, services: Core) -> float:
+async def _burst(scene: Scene, api: kube.Api, services: Core, database: str) -> float:
     """Commands a second through the real agent."""
-    names = [f"burst-{number}" for number in range(min(100, scene.sizes.command_burst))]
+    names = [f"burst-{database.lower()}-{number}" for number in range(min(100, scene.sizes.command_burst))]
     await kube.each(lambda number: _create(api, names[number]), range(len(names)))
 
     async def one(number: int) -> None:
