@@ -121,6 +121,10 @@ class NoParams(Params):
     """The action takes none."""
 
 
+def _nothing_against(params: Mapping[str, Any]) -> str:  # noqa: ARG001 (whatever they are)
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One thing that an agent of some kind can be asked to do."""
@@ -148,6 +152,13 @@ class Action:
     """What the `data` of its result has, by field: for the reference."""
     shown: Callable[[dict[str, Any]], dict[str, Any]] = dict
     """Its parameters as people may see them later: without what is secret in them."""
+    refusal: Callable[[Mapping[str, Any]], str] = _nothing_against
+    """Why no agent does it with these parameters, which fit `params`; empty: one may. Asked before a command
+    is stored, so that nothing of what is never done is kept anywhere."""
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema (2020-12) of its parameters; names that it does not have are forbidden."""
+        return self.params.model_json_schema(by_alias=True)
 
     def nature_of(self, params: Mapping[str, Any]) -> Nature:
         """What it does to its object with these parameters."""
@@ -191,7 +202,8 @@ class Command(Message):
     start_by: datetime
     """Not begun after it."""
     finish_by: datetime
-    """Ended by then, in whichever state; `unknown` comes up to a grace of the master's later."""
+    """Its agent cuts it off then. Its end, in whichever state, may be stored up to a grace of the master's
+    later; where none is reported by then, nor after an outage for as long, it is `unknown`."""
     actor: str = ""
     """Who asked for it."""
     operation: str = ""

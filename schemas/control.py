@@ -55,3 +55,5 @@ class CommandsChanged(Message):
     """Commands have been accepted, or moved on; a hint for those who wait for it."""
 
     command_ids: list[str]
+    ended: list[str] = []
+    """Those of them that have ended."""

@@ -187,6 +187,14 @@ class LogsRequested(Struct, kw_only=True, omit_defaults=True):
     """Begin each line with its time."""
     prefix: bool = False
     """Begin each line with `[pod/<pod>/<container>] `."""
+    ignore_errors: bool = False
+    """What fails with one container is a line `error: …` among the others', and not the end."""
+    max_log_requests: Annotated[int, Meta(ge=1)] | None = None
+    """Containers that may be followed at once; None: as many as the agent follows for one reader."""
+    pod_running_timeout: Annotated[float, Meta(ge=0)] = 20.0
+    """Seconds to wait for what has no log yet: a pod that is being started, the first pod of a workload."""
+    skip_tls_verify_backend: bool = False
+    """The API server need not check who the kubelet is (`insecureSkipTLSVerifyBackend`)."""
     positions: list[LogPosition] = []
     """Where to go on, of the containers that have been read."""
     credit: Annotated[int, Meta(ge=0)] = MAX_CHUNK

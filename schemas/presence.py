@@ -5,6 +5,7 @@ The words are OpAMP's (Open Agent Management Protocol) where they fit: capabilit
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +52,10 @@ class Collection(Message):
     """When the API server last sent something for it: an object, a bookmark or a page."""
 
 
+ActionSchemas = dict[str, dict[str, Any]]
+"""By an action's name, the JSON Schema (2020-12) of its parameters."""
+
+
 class Heartbeat(Message):
     """An agent's sign of life; the stream keeps the last one."""
 
@@ -71,6 +76,9 @@ class Heartbeat(Message):
     journal: str = ""
     """Random id of the agent's journal of commands; another one than before: what it held is lost."""
     read_only: bool = True
+    actions: ActionSchemas | None = Field(default=None, exclude_if=lambda actions: actions is None)
+    """The actions among `capabilities`, each with the JSON Schema of its parameters; only in the first
+    heartbeats over each connection, and in few of the others. Not there: as it was said before."""
     health: Health
     collection: list[Collection] = []
     counters: dict[str, int] = {}

@@ -1,5 +1,6 @@
 """What every test has: none of the caller's settings, and the fixtures of the real servers."""
 
+import asyncio.constants
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,10 @@ pytest_plugins = [
 # Who runs us in the background may have us ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The end of a TLS connection waits for the other side, which may stand still for longer than a test's event
+# loop lives: the warning of a connection that was never closed would be the next test's failure.
+asyncio.constants.SSL_SHUTDOWN_TIMEOUT = 0.1
 
 _OURS = ("AGENT_", "API_", "ATLHYPER_", "DATABASE_", "MASTER_", "NATS_", "NOTIFIER_")
 

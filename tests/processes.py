@@ -16,7 +16,7 @@ import httpx
 
 from tests.waiting import until
 
-STOP = 15.0
+STOP = 40.0
 """Seconds that an end may take."""
 _ADDRESS = re.compile(r'"address": ?"(?:http://)?(127\.0\.0\.1:\d+)"')
 
@@ -102,7 +102,7 @@ class ServiceProcess:
 
     async def get(self, path: str) -> httpx.Response:
         """Ask it over HTTP, as of its latest start."""
-        async with httpx.AsyncClient(base_url=await self.url(), trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=await self.url(), trust_env=False, timeout=30) as client:
             return await client.get(path)
 
     @property

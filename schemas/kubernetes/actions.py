@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schemas.commands import Action, Nature, Params
+from schemas.kubernetes.never import never_applied, never_asked_for
 from schemas.kubernetes.redaction import REDACTED, redact_object
 
 SCALABLE = ("deployments", "replicasets", "statefulsets")
@@ -195,6 +196,8 @@ def _without_secrets(params: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
+_TRIED = {"object": "dry run: as the API server would have it, redacted; absent where nothing is written"}
+
 _GOING = {
     "uid": "of the object",
     "gone": "false while it still ends in its own time",
@@ -205,7 +208,7 @@ _SCHEDULING = {
     "uid": "of the node",
     "unschedulable": "whether further pods are kept off",
     "changed": "false where it was so already, and nothing was written",
-}
+} | _TRIED
 
 ACTIONS: dict[str, Action] = {
     action.name: action
@@ -221,6 +224,7 @@ ACTIONS: dict[str, Action] = {
                 "replicas": "how many it is to have",
                 "previous_replicas": "how many it was to have before",
                 "changed": "false where it had so many already, and nothing was written",
+                "object": f"its Scale; {_TRIED['object']}",
             },
         ),
         Action(
@@ -228,7 +232,8 @@ ACTIONS: dict[str, Action] = {
             description="Replace a workload's pods one after the other (rollout restart).",
             nature=Nature.CHANGE,
             resources=RESTARTABLE,
-            data={"uid": "of the object", "restarted_at": "as its pod template says it now (RFC 3339)"},
+            data={"uid": "of the object", "restarted_at": "as its pod template says it now (RFC 3339)"}
+            | _TRIED,
         ),
         Action(
             name="delete_pod",
@@ -256,7 +261,8 @@ ACTIONS: dict[str, Action] = {
             dry_run=False,
             data={
                 "container": "whose log it is",
-                "log": "the piece, as the container has printed it: nothing is redacted",
+                "log": "the piece, as the container has printed it: nothing is redacted, and a warning tells "
+                "of bytes that are no UTF-8",
                 "bytes": "its size",
                 "truncated": "whether it ends at `limit_bytes`",
             },
@@ -267,6 +273,7 @@ ACTIONS: dict[str, Action] = {
             nature=Nature.DESTROY,
             params=DynamicParams,
             shown=_without_secrets,
+            refusal=never_asked_for,
             needs_object=False,
             by_verb={
                 "list": Nature.READ,
@@ -293,6 +300,7 @@ ACTIONS: dict[str, Action] = {
             nature=Nature.CHANGE,
             params=ApplyParams,
             shown=_without_secrets,
+            refusal=never_applied,
             needs_object=False,
             data={
                 "resource": "kubectl's plural, or `<plural>.<version>.<group>`",
@@ -344,7 +352,8 @@ ACTIONS: dict[str, Action] = {
                 "uid": "of the object",
                 "images": "`{from, to}` by container, of those that have changed",
                 "changed": "false where it had these images already, and nothing was written",
-            },
+            }
+            | _TRIED,
         ),
         Action(
             name="rollback",
@@ -357,7 +366,8 @@ ACTIONS: dict[str, Action] = {
                 "revision": "whose template it has now",
                 "images": "of that revision, by container",
                 "changed": "false where it had that template already, and nothing was written",
-            },
+            }
+            | _TRIED,
         ),
     )
 }

@@ -6,8 +6,9 @@ from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
 
 from schemas import topology
+from schemas.actions import capability as name_of
 from schemas.ids import AgentKind, Target
-from schemas.presence import CollectionState, Heartbeat
+from schemas.presence import ActionSchemas, CollectionState, Heartbeat
 from schemas.presence import Health as HealthReport
 from services.agent.capability import Capability, Identity
 from services.agent.gateway.bus import BusGateway
@@ -65,6 +66,8 @@ class Agent:
         self._bus = bus
         self._started = datetime.now(UTC)
         self._capabilities: list[str] = []
+        self._schemas: ActionSchemas = {}
+        """Of the actions among them."""
         self._stopping = False
         self._target = target
         self.standby = Standby(target, identity.instance)
@@ -104,6 +107,7 @@ class Agent:
         )
         self.heartbeats = HeartbeatScheduler(
             self.compose,
+            self.actions,
             self.state,
             self.gateway,
             interval=settings.heartbeat_interval,
@@ -137,7 +141,10 @@ class Agent:
 
     async def announce(self) -> None:
         """Ask what we may do there, and say so with the next heartbeat."""
-        self._capabilities = list(await self._capability.announce())
+        able = list(await self._capability.announce())
+        declared = self._capability.actions.declared()
+        self._schemas = {name: action.schema() for name, action in declared.items() if name_of(name) in able}
+        self._capabilities = able
 
     async def superseded(self, epoch: str, by: str, instance: str) -> None:
         """Told that frames of this epoch are ignored: another agent serves our id."""
@@ -194,6 +201,10 @@ class Agent:
                 **self._capability.counters(),
             },
         )
+
+    def actions(self) -> ActionSchemas | None:
+        """What it can do, for the heartbeat; None while it does not serve, or does not know."""
+        return None if self.standby.reason or not self._capabilities else self._schemas
 
     def state(self) -> Hashable:
         """What the master should hear of soon: epoch, rights, and where the collection stands."""

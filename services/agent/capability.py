@@ -99,8 +99,13 @@ class Incomplete(Exception):
 class Stale(Exception):
     """What was seen has changed before the effect, and nothing was done: look again.
 
-    An earlier attempt that rests on what was seen has no effect any more, unless it already had.
+    An earlier attempt that rests on what was seen has no effect any more, unless it already had. `error`: how
+    it was refused; None where it was seen before anything was asked for.
     """
+
+    def __init__(self, error: CommandError | None = None) -> None:
+        super().__init__(error.message if error else "")
+        self.error = error
 
 
 class Doubtful(Exception):

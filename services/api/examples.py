@@ -49,7 +49,8 @@ AGENT = models.Agent(
 )
 _CLOCK = models.Clock(as_of=_TIME, continuous_since=_TIME)
 AGENTS = models.AgentList(items=[AGENT], clock=_CLOCK, as_of=_TIME)
-ONE_AGENT = to_builtins(AGENT) | {"clock": to_builtins(_CLOCK)}
+_CORDON = {"type": "object", "properties": {}, "additionalProperties": False}
+ONE_AGENT = to_builtins(AGENT) | {"actions": {"cordon": _CORDON}, "clock": to_builtins(_CLOCK)}
 
 _ROW: dict[str, Any] = {
     "cluster": "prod-eu",
@@ -208,7 +209,7 @@ LIVE = {
     "command_id": _COMMAND["id"],
 }
 LIVE_YAML = """\
-# kubernetes/prod-eu, 2026-11-21T08:00:00Z, command 019a9d2e-7a00-7000-8000-0000000000c1
+# kubernetes/prod-eu, 2026-11-21T08:00:00Z, 0.004s ago, command 019a9d2e-7a00-7000-8000-0000000000c1
 apiVersion: v1
 kind: Pod
 metadata:
@@ -302,6 +303,10 @@ PARAMETERS: dict[str, Any] = {
     "previous": True,
     "tail": 100,
     "limitBytes": 1_000_000,
+    "ignoreErrors": True,
+    "maxLogRequests": 20,
+    "podRunningTimeout": "20s",
+    "insecureSkipTLSVerifyBackend": False,
     "timestamps": True,
     "prefix": True,
     "wait": "10s",

@@ -142,8 +142,15 @@ class Agent(Struct, kw_only=True):
 
 
 class OneAgent(Agent, kw_only=True):
-    """One agent, and the clock that it is judged by."""
+    """One agent, what can be asked of it, and the clock that it is judged by."""
 
+    actions: Annotated[
+        dict[str, dict[str, Any]] | None,
+        Meta(
+            description="The actions among `capabilities`, by name: the JSON Schema of the `params` of a "
+            "command, as this agent has announced it. Null: its version has not."
+        ),
+    ]
     clock: Clock
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import rich_click as click
 
 from services.cli import completion, options, render
-from services.cli.client import Client
+from services.cli.client import Client, quote
 from services.cli.context import resolve
 from services.cli.notes import note
 from services.cli.render import Output
@@ -23,7 +23,10 @@ _WELL = frozenset({"synced", "listing", "off"})
 def agents(id: str | None, output: str, context: str | None) -> None:
     """Show the agents: state, version, how fresh their rows are, and which kinds have problems.
 
-    Example: `atlhyper agents -o wide`
+    Of a single one `-o wide` also shows what it can be asked to do, with which parameters, and `-o yaml` the
+    JSON Schemas of these.
+
+    Examples: `atlhyper agents -o wide`, `atlhyper agents eu -o yaml`
     """
     show_agents(Output(output), kubernetes_only=False, only=[id] if id else [], context=context)
 
@@ -42,6 +45,9 @@ def show_agents(
     if missing := [wanted for wanted in only if all(item["id"] != wanted for item in found)]:
         known = ", ".join(sorted(item["id"] for item in items)) or "none yet"
         raise UserError(f"no such {noun[:-1]}: {', '.join(missing)}", f"known {noun}: {known}", 3)
+    if len(only) == 1 and output in (Output.WIDE, Output.JSON, Output.YAML):
+        with Client(resolve(context)) as client:
+            found = [client.get(f"/agents/{item['kind']}/{quote(item['id'])}") for item in found]
     match output:
         case Output.JSON | Output.YAML:
             value: Any = found[0] if len(only) == 1 else {"items": found}
@@ -53,6 +59,9 @@ def show_agents(
             click.echo("\n".join(f"{item['kind']}/{item['id']}" for item in found))
         case _:
             click.echo(_table(found, kinds=not kubernetes_only, wide=output is Output.WIDE))
+            for item in found:
+                if actions := item.get("actions"):
+                    click.echo(f"\n{_actions(actions)}")
 
 
 def _table(items: list[dict[str, Any]], *, kinds: bool, wide: bool) -> str:
@@ -72,6 +81,12 @@ def _table(items: list[dict[str, Any]], *, kinds: bool, wide: bool) -> str:
             ]
         rows.append([*row, "; ".join(_problems(item, wide))])
     return render.table([*header, "PROBLEMS"], rows)
+
+
+def _actions(actions: dict[str, dict[str, Any]]) -> str:
+    properties = {name: schema.get("properties") for name, schema in sorted(actions.items())}
+    rows = [[name, ", ".join(known if isinstance(known, dict) else [])] for name, known in properties.items()]
+    return render.table(["ACTION", "PARAMETERS"], rows)
 
 
 def _problems(item: dict[str, Any], wide: bool) -> Iterator[str]:

@@ -124,9 +124,12 @@ class Client:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from None
 
-    def read(self, path: str, opened: Callable[[str, list[str]], None], **parameters: Any) -> Iterator[bytes]:
+    def read(
+        self, path: str, opened: Callable[[str, list[str]], None], wait: float = 0.0, **parameters: Any
+    ) -> Iterator[bytes]:
         """The bytes of an answer, as they come, to its end; first `opened` is given its date and warnings.
 
+        `wait`: seconds until the answer may begin at the latest, beside those of any other.
         Raises UserError, its exit code 1 when the connection was lost.
         """
         import httpx
@@ -136,7 +139,7 @@ class Client:
             for name, some in _given(parameters).items()
             for value in (some if isinstance(some, list) else [some])
         ]
-        patience = httpx.Timeout(self._timeout, read=_QUIET)
+        patience = httpx.Timeout(self._timeout, read=_QUIET + wait)
         # Not by httpx, which would write three bytes for each `:` of a long list.
         query = "&".join(f"{name}={urllib.parse.quote(_text(value), safe='/:@,')}" for name, value in given)
         try:

@@ -10,19 +10,29 @@ from schemas.logs import LogCounter, time_of
 
 _HEAD = re.compile(rb"\[pod/([a-z0-9.-]{1,253})/([a-z0-9-]{1,63})\] ([0-9T:.+Z-]{20,35}) ")
 _LONGEST_HEAD = 512
+_ERROR = b"error: "
+"""So begins what is told among the lines; behind the last one it is why the answer was broken off."""
 
 
 class LogText:
-    """Writes what is sent to it. `cut`: what is read first begins at whatever line, not with the log."""
+    """Writes what is sent to it. `cut`: what is read first begins at whatever line, not with the log.
 
-    def __init__(self, out: BinaryIO, *, timestamps: bool, prefix: bool, cut: bool) -> None:
+    `errors`: what is told among the lines is to be shown at once, since it breaks nothing off.
+    """
+
+    def __init__(
+        self, out: BinaryIO, *, timestamps: bool, prefix: bool, cut: bool, errors: bool = False
+    ) -> None:
         self._out = out
         self.timestamps = timestamps
         self.prefix = prefix
         self._cut = cut
         self._counters: dict[tuple[str, str], LogCounter] = {}
         self._rest = b""
-        """The beginning of a line whose head is not there yet."""
+        """The beginning of a line whose head is not there yet, or an error that may be the last word."""
+        self._errors = errors
+        self._told: set[bytes] = set()
+        """Errors that have been shown: who goes on elsewhere is told them again."""
         self._inside = False
         self._counter: LogCounter | None = None
         """Of the line that we are inside of."""
@@ -36,8 +46,14 @@ class LogText:
         """Where to go on, for the parameter `resume`."""
         return [str(counter.position(pod, container)) for (pod, container), counter in self._counters.items()]
 
-    def interrupted(self) -> None:
-        """The answer has broken off: the beginning of a line's head comes again."""
+    def interrupted(self) -> str:
+        """The answer has broken off, so the beginning of a line's head comes again; why, if that was told."""
+        rest, self._rest = self._rest, b""
+        return _error(rest)[len(_ERROR) : -1].decode(errors="replace")
+
+    def finish(self) -> None:
+        """The answer is whole."""
+        self._show(self._rest)
         self._rest = b""
 
     def write(self, data: bytes) -> None:
@@ -52,14 +68,28 @@ class LogText:
                 if head is None and b"\n" not in data[at:] and len(data) - at < _LONGEST_HEAD:
                     self._rest = data[at:]
                     break
+                if head is None and (error := _error(data[at:])):
+                    at += len(error)
+                    if at == len(data) and not self._errors:
+                        self._rest = error
+                    elif error not in self._told:
+                        self._told.add(error)
+                        out.append(error)
+                    continue
                 at = self._begin(head, at, out)
             end = data.find(b"\n", at) + 1
             self._go_on(data[at : end or len(data)], out, ends=bool(end))
             at = end or len(data)
-        self.write_bare(b"".join(out))
+        self._show(b"".join(out))
 
-    def write_bare(self, text: bytes) -> None:
-        """What is to be shown as it is."""
+    def write_bare(self, data: bytes) -> None:
+        """The next bytes of an answer whose lines are to be shown as they are."""
+        data = self._rest + data
+        last = data.rfind(b"\n", 0, len(data) - 1) + 1
+        self._rest = b"" if self._errors else _error(data[last:])
+        self._show(data[: len(data) - len(self._rest)])
+
+    def _show(self, text: bytes) -> None:
         self._out.write(text)
         self._out.flush()
         self.bytes += len(text)
@@ -92,3 +122,8 @@ class LogText:
             else:
                 counter.offset += len(text)
         self._inside = not ends
+
+
+def _error(text: bytes) -> bytes:
+    """The whole line that it begins with, if it tells an error."""
+    return text[: text.find(b"\n") + 1] if text.startswith(_ERROR) else b""

@@ -25,6 +25,7 @@ _LONGEST_PAUSE = 10.0
 """Seconds between two tries to reach the API again."""
 _ATTEMPTS = 5
 """Tries of an answer that has an end; what is followed is tried for ever."""
+_NEXT = "`--ignore-errors` goes on with the others; `atlhyper describe pod NAME` shows how its containers are"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 
 
@@ -38,11 +39,28 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container's run before this one.")
 @click.option("--tail", type=int, help="Lines from the end of each container.  [default: all; with -l 10]")
-@click.option("--since", help="Only what is not older than so long: 5s, 2m, 3h.")
+@click.option("--since", help="Only what is not older than so long: 5s, 2m, 1h30m.")
 @click.option("--since-time", help="Only what was written then or later: 2026-11-21T08:00:00Z.")
 @click.option("--limit-bytes", type=click.IntRange(min=1), help="Bytes at most, of each container.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
 @click.option("--prefix", is_flag=True, help="Begin each line with its pod and container.")
+@click.option("--ignore-errors", is_flag=True, help="What fails with one container does not end the others.")
+@click.option(
+    "--max-log-requests",
+    type=click.IntRange(min=1),
+    help="Containers that may be followed at once.  [default, and at most: 100]",
+)
+@click.option(
+    "--pod-running-timeout",
+    default="20s",
+    show_default=True,
+    help="How long to wait for a pod that is being started, or for the first one of a workload.",
+)
+@click.option(
+    "--insecure-skip-tls-verify-backend",
+    is_flag=True,
+    help="The API server need not check who the kubelet is; somebody between them could change the lines.",
+)
 @options.context
 def logs(
     target: str | None,
@@ -58,6 +76,10 @@ def logs(
     limit_bytes: int | None,
     timestamps: bool,
     prefix: bool,
+    ignore_errors: bool,
+    max_log_requests: int | None,
+    pod_running_timeout: str,
+    insecure_skip_tls_verify_backend: bool,
     context: str | None,
 ) -> None:
     """Show the logs of a pod, or of all pods of a workload or with some labels.
@@ -83,12 +105,16 @@ def logs(
     asked: dict[str, Any] = {
         "container": list(containers) or None,
         "allContainers": all_containers or None,
-        "follow": follow or None,
+        "follow": (follow and not previous) or None,  # what is over does not grow
         "previous": previous or None,
         "tail": None if tail < 0 else tail,
         "since": since or since_time,
         "limitBytes": limit_bytes,
         "labelSelector": where.selector,
+        "ignoreErrors": ignore_errors or None,
+        "maxLogRequests": max_log_requests,
+        "podRunningTimeout": pod_running_timeout,
+        "insecureSkipTLSVerifyBackend": insecure_skip_tls_verify_backend or None,
     }
     with Client(resolve(context)) as client:
         cluster, *others = clusters(client, where)
@@ -100,6 +126,7 @@ def logs(
             timestamps=timestamps,
             prefix=prefix or all_pods,
             cut=asked["tail"] is not None or asked["since"] is not None,
+            errors=ignore_errors,
         )
         _Reading(client, path, asked, text).run()
 
@@ -131,13 +158,18 @@ class _Reading:
         limited = self._asked["limitBytes"] is not None
         # What the limit counts is what is shown: nothing may be asked for besides.
         write = self._text.write_bare if limited else self._text.write
+        reason = ""
         while True:
             seen = self._text.bytes
             try:
                 for piece in self._answer():
                     write(piece)
+                self._text.finish()
                 return
             except UserError as error:
+                before, reason = reason, self._text.interrupted()
+                if reason and (reason == before or limited):  # it stands to what it says
+                    raise UserError(reason, _NEXT) from None
                 if error.exit_code != 1 or not self._text.begun or limited:
                     raise
                 attempts = 1 if self._text.bytes > seen else attempts + 1
@@ -146,7 +178,6 @@ class _Reading:
                 if attempts > 1:  # an api that stops breaks its answers off, and another one goes on at once
                     note(f"{error.message}; trying again")
             pause = _PAUSE if attempts == 1 else min(pause * 2, _LONGEST_PAUSE)
-            self._text.interrupted()
             time.sleep(random.uniform(pause / 2, pause))
 
     def _answer(self) -> Iterator[bytes]:
@@ -158,7 +189,7 @@ class _Reading:
             if asked["follow"] and (asked["tail"] is not None or asked["since"]):
                 # Of a container without a line yet, all that came since then is wanted.
                 asked |= {"tail": None, "since": self._text.begun}
-        return self._client.read(self._path, self._opened, **asked)
+        return self._client.read(self._path, self._opened, _seconds(asked["podRunningTimeout"]), **asked)
 
     def _opened(self, date: str, warnings: list[str]) -> None:
         """The answer has begun: the API's clock, and what was chosen or left out."""
@@ -168,6 +199,15 @@ class _Reading:
             if warning not in self._told:
                 self._told.add(warning)
                 note(warning)
+
+
+def _seconds(duration: str) -> float:
+    from services.runtime.settings import parse_duration
+
+    try:
+        return parse_duration(duration)
+    except ValueError:
+        return 0.0  # the API says what is wrong with it
 
 
 def _earlier(date: str, since: str | None) -> str:

@@ -33,13 +33,21 @@ class Child:
     """
 
     def __init__(
-        self, name: str, arguments: Sequence[str], env: Mapping[str, str], log: Path, say: Say
+        self,
+        name: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        say: Say,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
+        """`started` is called each time that it has been started, and has its pid."""
         self.name = name
         self.log = log
         self._arguments = arguments
         self._env = {**env, SUPERVISED: "1"}
         self._say = say
+        self._started = started
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
 
@@ -142,6 +150,7 @@ class Child:
         self._process = process
         if self._stopping.is_set():  # `stop` came while it was being started
             process.kill()
+        self._started()
         ended = asyncio.ensure_future(process.wait())
         try:
             while not (await asyncio.wait({ended}, timeout=_LOG_CHECK))[0]:

@@ -48,6 +48,7 @@ class System:
         self._tasks: list[asyncio.Task[None]] = []
         self._children: list[Child] = []
         self._broker = Broker(plan.broker)
+        self._kubeconfig = ""
         self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         """How to stop what was started, in the order of starting."""
         self._started: set[str] = set()
@@ -76,20 +77,20 @@ class System:
         token = await self._token()
         env = self._environment(kubeconfig)
         for name, arguments in (("master", ["master"]), ("api", ["api"]), ("agent", ["agent", "kubernetes"])):
-            child = Child(name, arguments, env, plan.home / "logs" / f"{name}.log", self._say)
+            log = plan.home / "logs" / f"{name}.log"
+            child = Child(name, arguments, env, log, self._say, self._note_pids)
             self._children.append(child)
             self._stops.append((name, child.stop))
             self._started.add(name)
             self._keep(name, child.keep_running())
-        url = plan.api_url
-        self._write_state(url, kubeconfig)
+        self._kubeconfig = kubeconfig
+        self._write_state()
         mode = "read-only" if plan.read_only else "writes allowed"
         self._say(
             "agent", f"context {plan.attachment.context}, cluster id {plan.attachment.cluster_id}, {mode}"
         )
-        progress = Progress(self._say)
+        url, progress = plan.api_url, Progress(self._say)
         agent = await wait_synced(url, token, plan.attachment.cluster_id, progress, SYNC_PATIENCE)
-        self._write_state(url, kubeconfig)  # with the pids
         next_steps(url, plan.home, plan.attachment, plan.read_only, agent)
 
     async def _foundation(self) -> None:
@@ -185,6 +186,7 @@ class System:
                 await backoff.sleep()
                 try:
                     await self._broker.start()
+                    self._note_pids()
                     await self._apply()
                     self._say("broker", f"{self._broker.url} again")
                     break
@@ -211,14 +213,22 @@ class System:
             }
         return {**os.environ, **ours}
 
-    def _write_state(self, url: str, kubeconfig: str) -> None:
+    def _note_pids(self) -> None:
+        """A process has another pid: `up.json` says so, where it can be written."""
+        try:
+            if self._children:
+                self._write_state()
+        except OSError as error:
+            self._say("up", f"up.json keeps old process ids: {error}")
+
+    def _write_state(self) -> None:
         pids = {child.name: child.pid for child in self._children} | {"broker": self._broker.pid}
         context.Running(
             pid=os.getpid(),
-            api=url,
+            api=self._plan.api_url,
             nats=self._broker.url,
             target=f"kubernetes/{self._plan.attachment.cluster_id}",
-            kubeconfig=kubeconfig,
+            kubeconfig=self._kubeconfig,
             processes={name: pid for name, pid in pids.items() if pid is not None},
         ).write(self._plan.home)
 

@@ -175,6 +175,21 @@ class Agent(Table, table=True):
     """That heartbeat; the rival stands by, or its id is another cluster's."""
 
 
+class Announcement(Table, table=True):
+    """What an agent last announced of its actions.
+
+    Beside `agent`, whose rows are written with each heartbeat and read by the thousand: this is large, and
+    seldom changes.
+    """
+
+    target_kind: str = Field(primary_key=True)
+    target_id: str = Field(primary_key=True)
+    announced_at: datetime = Field(sa_type=UTCDateTime)
+    """When the broker took the heartbeat that said so first."""
+    body: bytes
+    """`version` and `actions` of that `schemas.presence.Heartbeat`."""
+
+
 class Epoch(Table, table=True):
     """How far the frames of one agent have been applied."""
 

@@ -59,16 +59,17 @@ class SettingsError(UserError):
 # --- durations ---------------------------------------------------------------------------------------
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `500ms`, `30s`, `5m`, `1h` or `2d`; a number is seconds already."""
+    """Seconds of `500ms`, `30s`, `5m`, `1h30m` or `2d`; a number is seconds already."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return float(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"{value!r} is not a duration; write a number and its unit: 500ms, 30s, 5m, 1h or 2d")
+    if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+    raise ValueError(f"{value!r} is not a duration; write a number and its unit: 500ms, 30s, 5m, 1h30m or 2d")
 
 
 def format_duration(seconds: float) -> str:

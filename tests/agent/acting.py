@@ -141,7 +141,7 @@ class Cluster:
 
     async def settled(self, resource: str, name: str) -> None:
         """Until a rollout is over and nobody writes the object any more."""
-        await self.kubectl("rollout", "status", f"{resource}/{name}", "--timeout=40s")
+        await self.kubectl("rollout", "status", f"{resource}/{name}", "--timeout=55s")
 
     async def kubeconfig_of(self, account: str, path: Path, rules: list[Json]) -> Path:
         """A kubeconfig of a new service account of the namespace with these rights in it."""

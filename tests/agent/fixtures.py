@@ -21,7 +21,7 @@ from services.runtime.bus import client, credentials
 from services.runtime.settings import load
 from tests.bus.fixtures import RunningBroker
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that anything expected may take."""
 
 

@@ -7,10 +7,11 @@ import pytest
 from schemas.actions import ACTIONS as OF_KINDS
 from schemas.commands import ErrorCode
 from schemas.ids import AgentKind
+from schemas.presence import ActionSchemas
 from services.agent.capability import Refused
 from services.agent.kubernetes.service.actions.allowing import AllowList
 from tests.agent.acting import Cluster, Doing, acting, command, refusal
-from tests.agent.fixtures import RunAgent
+from tests.agent.fixtures import Heard, RunAgent
 
 ACTIONS = OF_KINDS[AgentKind.KUBERNETES]
 READ = AllowList.parse(["read:*"])
@@ -30,10 +31,29 @@ async def test_what_is_announced(cluster: Cluster, tmp_path: Path) -> None:
 
 
 async def test_an_agent_tells_it(cluster: Cluster, run_agent: RunAgent) -> None:
-    """The heartbeat names the actions beside what is observed."""
+    """The heartbeat names the actions beside what is observed, and says what their parameters are."""
     async with run_agent(AGENT_KUBECONFIG=str(cluster.plane.kubeconfig), AGENT_READ_ONLY="false") as heard:
         wanted = {"observe:pods", "act:scale", "act:drain", "act:dynamic"}
         await heard.until(lambda h: any(wanted <= set(beat.capabilities) for beat in h.heartbeats))
+        assert await announced(heard) == {
+            name: action.params.model_json_schema() for name, action in ACTIONS.items()
+        }
+
+
+async def test_a_read_only_agent_tells_what_it_can_do(cluster: Cluster, run_agent: RunAgent) -> None:
+    """Of what it would refuse, it announces neither names nor parameters."""
+    async with run_agent(AGENT_KUBECONFIG=str(cluster.plane.kubeconfig), AGENT_READ_ONLY="true") as heard:
+        assert await announced(heard) == {
+            name: ACTIONS[name].params.model_json_schema() for name in ("get_logs", "dynamic")
+        }
+
+
+async def announced(heard: Heard) -> ActionSchemas:
+    """The parameters that an agent has told, once it has."""
+    found: list[ActionSchemas] = await heard.until(
+        lambda h: [beat.actions for beat in h.heartbeats if beat.actions is not None]
+    )
+    return found[-1]
 
 
 async def test_an_unknown_action(doing: Doing) -> None:

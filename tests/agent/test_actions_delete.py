@@ -29,6 +29,12 @@ def budget(**spec: object) -> dict[str, object]:
     }
 
 
+async def budget_counts(cluster: Cluster, pods: int) -> bool:
+    """Whether the budget knows of so many healthy pods."""
+    status = (await cluster.get("pdb", "at-least-two")).get("status", {})
+    return bool(status.get("currentHealthy") == pods)
+
+
 async def test_delete_pod(doing: Doing, cluster: Cluster) -> None:
     """The pod goes, and its StatefulSet makes another of its name, which is let alone."""
     await cluster.create(workload("StatefulSet", replicas=1))
@@ -58,10 +64,7 @@ async def test_evict_within_the_budget(doing: Doing, cluster: Cluster) -> None:
     await cluster.create(deployment(replicas=2), budget(minAvailable=2))
     await cluster.settled("deployments", "web")
 
-    async def known() -> bool:
-        return "expectedPods" in (await cluster.get("pdb", "at-least-two")).get("status", {})
-
-    await until(known)
+    await until(lambda: budget_counts(cluster, 2), 40)
     pod = (await cluster.every("pods"))[0]["metadata"]["name"]
     where = ("pods", cluster.namespace, pod)
     for dry_run in (True, False):

@@ -15,7 +15,7 @@ from services.agent.kubernetes.service.actions.base import COMMAND
 from services.cli.cluster.nodes import node_manifest
 from tests.agent.acting import Cluster, Doing, acting, command, refusal, workload
 from tests.agent.proxy import Fault, FaultProxy
-from tests.agent.test_actions_delete import budget
+from tests.agent.test_actions_delete import budget, budget_counts
 from tests.waiting import until
 
 TAINT = {"key": "example.com/of-a-test", "effect": "NoSchedule"}
@@ -28,7 +28,7 @@ async def node(cluster: Cluster) -> AsyncIterator[str]:
     manifest = node_manifest(name)
     manifest.setdefault("spec", {})["taints"] = [TAINT]
     await cluster.kubectl("create", "--validate=ignore", "-f", "-", stdin=json.dumps(manifest))
-    await cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=30s")
+    await cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=50s")
     yield name
     await cluster.kubectl("delete", "node", name, "--wait=false")
 
@@ -58,7 +58,7 @@ async def running(cluster: Cluster, count: int) -> None:
         pods = await cluster.every("pods")
         return sum(item.get("status", {}).get("phase") == "Running" for item in pods) == count
 
-    await until(enough, 40)
+    await until(enough, 60)
 
 
 async def is_cordoned(cluster: Cluster, node: str) -> bool:
@@ -69,7 +69,10 @@ async def test_cordon_and_uncordon(cluster: Cluster, node: str, tmp_path: Path) 
     """A node is marked and freed, each proved by its mark; what is so already is not written."""
     async with FaultProxy(cluster.plane, tmp_path) as proxy, acting(proxy.kubeconfig) as doing:
         for action, wanted in (("cordon", True), ("uncordon", False)):
-            assert (await doing(action, "nodes", "", node, dry_run=True)).data["changed"]
+            tried = (await doing(action, "nodes", "", node, dry_run=True)).data
+            assert tried["changed"]
+            assert tried["object"]["spec"].get("unschedulable", False) is wanted
+            assert tried["object"]["metadata"]["uid"] == tried["uid"]
             assert await is_cordoned(cluster, node) is not wanted
             order = command(action, "nodes", "", node)
             seen = await doing.actions.look(order)
@@ -128,10 +131,7 @@ async def test_a_budget_holds_a_drain(doing: Doing, cluster: Cluster, node: str)
     await cluster.create(on(node, workload("Deployment", "web", replicas=2)), budget(minAvailable=2))
     await running(cluster, 2)
 
-    async def known() -> bool:
-        return "expectedPods" in (await cluster.get("pdb", "at-least-two")).get("status", {})
-
-    await until(known)
+    await until(lambda: budget_counts(cluster, 2), 40)
     order = command("drain", "nodes", "", node)
     tried = command("drain", "nodes", "", node, dry_run=True)
     with pytest.raises(Incomplete) as refused:
@@ -139,7 +139,7 @@ async def test_a_budget_holds_a_drain(doing: Doing, cluster: Cluster, node: str)
     assert "needs 2 healthy pods" in refused.value.error.message
     seen = await doing.actions.look(order)
     drain = asyncio.create_task(doing.perform(order, seen))
-    await until(lambda: sum("is held" in message for message, _, _ in doing.told) == 2)
+    await until(lambda: sum("is held" in message for message, _, _ in doing.told) >= 2, 40)
     drain.cancel()
     with pytest.raises(Incomplete) as caught:
         await drain
@@ -157,9 +157,43 @@ async def test_a_budget_holds_a_drain(doing: Doing, cluster: Cluster, node: str)
     assert (len(outcome.data["evicted"]), outcome.data["failed"]) == (2, [])
 
 
-async def test_a_drain_past_budgets(doing: Doing, cluster: Cluster, node: str) -> None:
+@pytest.fixture
+async def without_deleting(cluster: Cluster, node: str, tmp_path: Path) -> AsyncIterator[Path]:
+    """A kubeconfig whose role may cordon nodes and see pods, and end none."""
+    kubeconfig = await cluster.kubeconfig_of("cordoner", tmp_path / "kubeconfig", [])
+    named, group = {"metadata": {"name": f"cordoner-of-{node}"}}, "rbac.authorization.k8s.io"
+    rules = [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
+    await cluster.create(
+        {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "rules": rules, **named},
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "ClusterRoleBinding",
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", **named["metadata"]},
+            "subjects": [{"kind": "ServiceAccount", "name": "cordoner", "namespace": cluster.namespace}],
+            **named,
+        },
+    )
+    yield kubeconfig
+    await cluster.kubectl("delete", "clusterrole,clusterrolebinding", named["metadata"]["name"])
+
+
+async def test_a_drain_past_budgets(
+    doing: Doing, cluster: Cluster, node: str, without_deleting: Path
+) -> None:
     """disable_eviction deletes pods whatever a budget says; a role without the right says so, per pod."""
     await cluster.create(on(node, workload("Deployment", "web", replicas=2)), budget(minAvailable=2))
     await running(cluster, 2)
+    pods = {f"{cluster.namespace}/{item['metadata']['name']}" for item in await cluster.every("pods")}
+    async with acting(without_deleting) as cordoner:
+        with pytest.raises(Incomplete) as caught:
+            await cordoner("drain", "nodes", "", node, disable_eviction=True)
+    assert caught.value.error.code == ErrorCode.FORBIDDEN
+    assert {item["pod"] for item in caught.value.data["failed"]} == pods
+    for item in caught.value.data["failed"]:
+        assert f'system:serviceaccount:{cluster.namespace}:cordoner" cannot delete' in item["reason"]
+    assert caught.value.data["evicted"] == []
     outcome = await doing("drain", "nodes", "", node, disable_eviction=True)
-    assert len(outcome.data["evicted"]) == 2
+    assert {f"{item['namespace']}/{item['name']}" for item in outcome.data["evicted"]} == pods

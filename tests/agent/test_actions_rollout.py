@@ -38,7 +38,10 @@ async def test_update_image_and_back(doing: Doing, cluster: Cluster, kind: str) 
     assert not same.data["changed"]
     previous = await doing("rollback", *where, dry_run=True)
     assert (previous.data["revision"], await image(cluster, resource)) == (2, "registry.example/app:3")
+    template = previous.data["object"]["spec"]["template"]
+    assert template["spec"]["containers"][0]["image"] == "registry.example/app:2"
     previous = await doing("rollback", *where)
+    assert "object" not in previous.data
     assert (previous.data["revision"], previous.data["images"]) == (2, {"app": "registry.example/app:2"})
     assert await image(cluster, resource) == "registry.example/app:2"
     await cluster.settled(resource, "web")

@@ -59,14 +59,26 @@ async def test_scale_is_refused(doing: Doing, cluster: Cluster) -> None:
 
 
 async def test_a_dry_run_changes_nothing(doing: Doing, cluster: Cluster) -> None:
-    """The API server says what it would say; nothing is written."""
+    """The API server says what it would say, in its own object; nothing is written."""
     await cluster.create(deployment())
     await cluster.settled("deployments", "web")
     before = (await cluster.get("deployments", "web"))["metadata"]["resourceVersion"]
     where = ("deployments", cluster.namespace, "web")
     outcome = await doing("scale", *where, dry_run=True, replicas=5)
     assert outcome.data["changed"]
-    await doing("restart", *where, dry_run=True)
+    scale = outcome.data["object"]
+    assert (scale["kind"], scale["spec"]["replicas"], scale["status"]["replicas"]) == ("Scale", 5, 2)
+    uid = scale["metadata"]["uid"]
+    outcome = await doing("restart", *where, dry_run=True)
+    restarted = outcome.data["object"]
+    annotations = restarted["spec"]["template"]["metadata"]["annotations"]
+    assert annotations[RESTARTED_AT] == outcome.data["restarted_at"]
+    assert (restarted["metadata"]["uid"], restarted["status"]["readyReplicas"]) == (uid, 2)
+    images = {"app": "registry.example/app:2"}
+    outcome = await doing("update_image", *where, dry_run=True, images=images)
+    [container] = outcome.data["object"]["spec"]["template"]["spec"]["containers"]
+    assert (container["image"], container["imagePullPolicy"]) == ("registry.example/app:2", "IfNotPresent")
+    assert "object" not in (await doing("scale", *where, dry_run=True, replicas=2)).data
     assert (await cluster.get("deployments", "web"))["metadata"]["resourceVersion"] == before
     order = command("restart", *where, dry_run=True)
     assert isinstance(await doing.judge(order, await doing.actions.look(order)), Untouched)
@@ -128,8 +140,11 @@ async def test_an_old_one_changes_nothing_after_a_newer_one(doing: Doing, cluste
     ):
         seen = await doing.actions.look(old)
         await doing.do(new)
-        with pytest.raises(Stale):
+        with pytest.raises(Stale) as caught:
             await doing.perform(old, seen)
+        assert caught.value.error
+        assert (caught.value.error.status, caught.value.error.reason) == (409, "Conflict")
+        assert "the object has been modified" in caught.value.error.message
         assert isinstance(await doing.judge(old, seen), Unprovable)
     found = await cluster.get("deployments", "web")
     assert found["spec"]["replicas"] == 5

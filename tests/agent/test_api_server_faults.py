@@ -77,11 +77,10 @@ async def test_compaction_behind_our_back(
             lambda h: {item.state for item in h.heartbeats[-1].collection} == {CollectionState.SYNCED}, 45
         )
         relists = {item.resource: item.relists for item in heard.heartbeats[-1].collection}
-        assert 2 <= relists[CONFIGMAPS] <= 4
+        assert 2 <= relists[CONFIGMAPS] <= 6
     assert len(heard.phases(Phase.BEGIN)) == 1
 
 
-@pytest.mark.timeout(120)
 async def test_a_store_that_was_set_back(
     run_agent: RunAgent, own_control_plane: ControlPlane, tmp_path: Path
 ) -> None:
@@ -150,8 +149,9 @@ async def test_a_token_that_is_replaced(
         # A token is bound to its account's UID: it ends with the account, and with the server's cache.
         for verb in ("delete", "create"):
             await asyncio.to_thread(control_plane.kubectl, verb, "serviceaccount", name, "-n", namespace)
-        await heard.until(lambda h: state_of(h, "pods")[0] == CollectionState.FAILING)
-        assert "401" in state_of(heard, "pods")[1]
+        await heard.until(
+            lambda h: state_of(h, "pods")[0] == CollectionState.FAILING and "401" in state_of(h, "pods")[1]
+        )
         new = await asyncio.to_thread(
             control_plane.kubectl, "create", "token", name, "-n", namespace, "--duration=1h"
         )
@@ -188,7 +188,7 @@ async def test_a_plugin_that_hangs(
 ) -> None:
     """A credential plug-in has a time limit and is told by its name, at the start and later on."""
     monkeypatch.setattr(client, "RENEW_PAUSE", 0.2)
-    monkeypatch.setattr(credentials, "PLUGIN_TIMEOUT", 1.0)
+    monkeypatch.setattr(credentials, "PLUGIN_TIMEOUT", 8.0)
     async with FaultProxy(control_plane, tmp_path) as proxy:
         config = yaml.safe_load(proxy.kubeconfig.read_text())
         token = tmp_path / "token"
@@ -203,7 +203,7 @@ async def test_a_plugin_that_hangs(
         }
         hang = tmp_path / "hang"
         hang.touch()
-        with pytest.raises(UserError, match="the credential plug-in give-token gave nothing within 1 s"):
+        with pytest.raises(UserError, match="the credential plug-in give-token gave nothing within 8 s"):
             async with run_agent(**variables) as heard:
                 await heard.until(lambda h: h.frames)
         hang.unlink()

@@ -213,8 +213,12 @@ async def test_an_api_server_that_goes_away(
             await asyncio.to_thread(plane.send_signal, "kube-apiserver", signal.SIGKILL)
         else:
             await asyncio.to_thread(plane.stop_component, "kube-apiserver")
-        await heard.until(lambda h: state_of(h, "pods")[0] == CollectionState.FAILING)
-        assert "can't be reached" in state_of(heard, "pods")[1]
+        await heard.until(
+            lambda h: (
+                state_of(h, "pods")[0] == CollectionState.FAILING
+                and "can't be reached" in state_of(h, "pods")[1]
+            )
+        )
         await asyncio.to_thread(plane.start_component, "kube-apiserver")
         await asyncio.to_thread(plane.kubectl, "create", "configmap", "after", "-n", "default")
         await heard.until(lambda h: ("default", "after") in h.objects("configmaps"), 45)

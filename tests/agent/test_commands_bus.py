@@ -1,6 +1,7 @@
 """Commands over a real broker: from the master's publish to the confirmed result."""
 
 import asyncio
+import base64
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from services.agent.scheduler.commands.scheduler import CommandScheduler
 from services.agent.store import journal_rows
 from services.agent.store.file import StateFile
 from services.agent.store.journal import Journal
+from services.runtime.bus.config import stream_config
+from services.runtime.bus.topology import parse_time
 from tests.agent.commands.desk import TARGET, Desk, command
 from tests.agent.commands.running import running
 from tests.agent.commands.world import World, WorldActions
@@ -34,6 +38,8 @@ from tests.bus.fixtures import Connect, RunningBroker
 from tests.waiting import until
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
+WINDOW = 0.2
+"""Seconds: the duplicate window of the test that waits for its end, again and again."""
 
 
 @pytest.fixture
@@ -59,9 +65,17 @@ class Agent:
         self.journal = scheduler.journal
 
 
+IMPATIENT = pytest.mark.parametrize("agent", [1.0], indirect=True)
+"""For a test that sees results sent again: how many seconds the agent waits for a confirmation."""
+
+
 @pytest.fixture
 async def agent(
-    running_broker: RunningBroker, bus: Connect, tmp_path: Path, actions: WorldActions
+    request: pytest.FixtureRequest,
+    running_broker: RunningBroker,
+    bus: Connect,
+    tmp_path: Path,
+    actions: WorldActions,
 ) -> AsyncIterator[Agent]:
     connection = await bus(TARGET.durable)
     gateway = BusGateway(connection, TARGET)
@@ -74,7 +88,7 @@ async def agent(
             Journal(file, gateway.clock.now),
             commands,
             read_only=False,
-            patience=1.0,
+            patience=getattr(request, "param", 30.0),
             now=gateway.clock.now,
         )
         async with running(scheduler):
@@ -84,6 +98,25 @@ async def agent(
 @pytest.fixture
 async def desk(own_broker: RunningBroker, agent: Agent, bus: Connect) -> Desk:
     return Desk(await bus("master"), await bus("reader"), journal=agent.journal.id)
+
+
+async def consumer(desk: Desk) -> dict[str, Any]:
+    """How the agent's consumer stands."""
+    return await desk.reader.api(f"$JS.API.CONSUMER.INFO.{COMMANDS.name}.{TARGET.durable}")
+
+
+async def waits(desk: Desk) -> None:
+    """Until the agent's pull has waited at the broker so long that what comes now is fresh."""
+
+    async def asked() -> bool:
+        return bool((await consumer(desk))["num_waiting"])
+
+    loop, waited = asyncio.get_running_loop(), 0.0
+    while not 1 <= waited < 3:  # after some seconds the agent asks anew
+        await until(asked)
+        since = loop.time()
+        await asyncio.sleep(1)
+        waited = loop.time() - since
 
 
 async def test_from_publish_to_confirmed_result(agent: Agent, desk: Desk, actions: WorldActions) -> None:
@@ -118,7 +151,7 @@ async def test_consumer_that_comes_later(agent: Agent, desk: Desk) -> None:
     await desk.send(about)
     await until(lambda: TARGET.durable in agent.scheduler.trouble())
     await desk.make_consumer()
-    assert (await desk.end(about, seconds=10)).success
+    assert (await desk.end(about)).success
     await until(lambda: not agent.scheduler.trouble())
 
 
@@ -132,18 +165,21 @@ async def test_consumer_that_is_deleted(agent: Agent, desk: Desk) -> None:
     await desk.send(second)
     await asyncio.sleep(0.5)
     await desk.make_consumer()
-    assert (await desk.end(second, seconds=10)).success
+    assert (await desk.end(second)).success
     await until(lambda: agent.scheduler.custody.redelivered == 1)
     assert agent.scheduler.executor.done == 2
 
 
-async def test_broker_that_is_killed(agent: Agent, desk: Desk, own_broker: RunningBroker) -> None:
+async def test_broker_that_is_killed(
+    agent: Agent, desk: Desk, own_broker: RunningBroker, actions: WorldActions
+) -> None:
     """Commands go on within seconds of its return; what ended meanwhile is reported then."""
     await desk.open()
-    about = command(params={"seconds": 1.0})
+    about = command(params={"seconds": 60})
     await desk.send(about)
-    await until(lambda: agent.scheduler.executor.in_hand)
+    await until(lambda: actions.running)
     await kill(own_broker)
+    actions.hurry()
     await until(lambda: agent.journal.unconfirmed)
     await own_broker.broker.start()
     assert (await desk.end(about, seconds=15)).success
@@ -153,6 +189,7 @@ async def test_broker_that_is_killed(agent: Agent, desk: Desk, own_broker: Runni
     assert (await desk.end(second, seconds=15)).success
 
 
+@IMPATIENT
 async def test_broker_whose_store_is_lost(
     agent: Agent, desk: Desk, own_broker: RunningBroker, actions: WorldActions
 ) -> None:
@@ -183,13 +220,13 @@ async def test_broker_whose_store_is_lost(
 async def test_cancel_overtakes(agent: Agent, desk: Desk) -> None:
     """A cancel comes through while others run, and however many wait."""
     await desk.open()
-    running_ = [command("empty", name=f"n{number}", params={"seconds": 30}) for number in range(6)]
+    running_ = [command("empty", name=f"n{number}", params={"seconds": 400}) for number in range(6)]
     for about in running_:
         await desk.send(about)
     await until(lambda: len(agent.scheduler.executor.in_hand) == 6)
     for about in reversed(running_):
         await desk.cancel(about, "enough")
-        end = await desk.end(about, seconds=5)
+        end = await desk.end(about)
         assert end.state is CommandState.CANCELED
         assert end.error
         assert "enough" in end.error.message
@@ -224,11 +261,16 @@ async def test_message_that_breaks_the_contract(agent: Agent, desk: Desk) -> Non
         await desk.master.publish(subject, envelope, message_id=uuid7())
     await desk.send(about)
     assert (await desk.end(about)).success
+
+    async def all_settled() -> bool:
+        info = await consumer(desk)
+        return (info["num_ack_pending"], info["num_pending"]) == (0, 0)
+
+    await until(all_settled)
+    await until(lambda: len(letters) >= 2)
     assert len(letters) == 2
     assert "command.sent" in letters[0].reason
     assert other.id in letters[1].reason
-    info = await desk.reader.api(f"$JS.API.CONSUMER.INFO.{COMMANDS.name}.{TARGET.durable}")
-    assert (info["num_ack_pending"], info["num_pending"]) == (0, 0)
 
 
 async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +280,7 @@ async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: p
     await desk.open()
     for hours in (1, -1):
         set_clock(agent, timedelta(hours=hours), monkeypatch)
-        await asyncio.sleep(1)  # the pull waits, so what comes is fresh
+        await waits(desk)
         about = command()
         await desk.send(about)
         end = await desk.end(about)
@@ -286,7 +328,7 @@ async def test_what_has_waited_for_an_agent_an_hour_ahead(
 async def test_deadlines_by_another_clock(agent: Agent, desk: Desk, hours: int) -> None:
     """The broker's clock is an hour off the database's: deadlines and times are by the latter."""
     await desk.open()
-    await asyncio.sleep(1)
+    await waits(desk)
     there = datetime.now(UTC) - timedelta(hours=hours)
     ahead = f"{3600 * hours}.000"
     minute = timedelta(minutes=1)
@@ -302,18 +344,60 @@ async def test_deadlines_by_another_clock(agent: Agent, desk: Desk, hours: int) 
 
 @pytest.mark.alone
 @pytest.mark.timeout(300)
-async def test_five_hundred_each_twenty_times(agent: Agent, desk: Desk, actions: WorldActions) -> None:
-    """Ten thousand deliveries in any order, past the duplicate window: five hundred effects, one end each."""
+@IMPATIENT
+async def test_five_hundred_each_twenty_times(
+    agent: Agent, desk: Desk, bus: Connect, actions: WorldActions
+) -> None:
+    """Ten thousand deliveries in any order, all of a command under one message id, which the stream drops
+    inside its duplicate window and stores again after it: five hundred effects, one end each.
+    """
+    operator = await bus("operator")
+    short = stream_config(COMMANDS) | {"duplicate_window": int(WINDOW * 1e9)}
+    await operator.api(f"$JS.API.STREAM.UPDATE.{COMMANDS.name}", short)
     await desk.open()
     several = [command(name=f"n{number % 50}", finish_by=LATER, start_by=LATER) for number in range(500)]
     deliveries = several * 20
     random.Random(1).shuffle(deliveries)
-    for start in range(0, len(deliveries), 200):
-        await asyncio.gather(*(desk.send(about) for about in deliveries[start : start + 200]))
-    for about in several:
-        assert (await desk.end(about, seconds=120)).success
-    await until(lambda: agent.scheduler.custody.redelivered > 0)
+    waiting = iter(deliveries)
+    stored: dict[str, list[int]] = {about.id: [] for about in several}
+    dropped: dict[str, list[int]] = {about.id: [] for about in several}
+
+    async def deliver() -> None:
+        for about in waiting:
+            while True:
+                sequence, duplicate = await desk.send_same(about)
+                (dropped if duplicate else stored)[about.id].append(sequence)
+                if not duplicate:
+                    break
+                await asyncio.sleep(WINDOW / 2)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(200):
+            group.create_task(deliver())
+
+    # What was dropped is answered with the sequence of a copy that was not; those are all in the stream.
+    assert {len(sequences) for sequences in stored.values()} == {20}
+    assert sorted(chain(*stored.values())) == list(range(1, len(deliveries) + 1))
+    assert any(dropped.values())
+    assert all(set(dropped[id_]) <= set(stored[id_]) for id_ in stored)
+    one = several[0].id
+    times = [await stored_at(desk, f"{one}.1", sequence) for sequence in sorted(stored[one])]
+    assert all(later - earlier >= timedelta(seconds=WINDOW) for earlier, later in pairwise(times))
+
+    async def all_acknowledged() -> bool:
+        return bool((await consumer(desk))["ack_floor"]["stream_seq"] == len(deliveries))
+
+    await until(all_acknowledged, 120)
     await until(lambda: not agent.journal.open and not agent.journal.unconfirmed, 60)
     assert actions.world.effects() == {about.id: 1 for about in several}
     for about in several:
         assert {end.state for end in desk.ends(about)} == {CommandState.SUCCEEDED}
+    assert agent.scheduler.custody.received == len(several)
+
+
+async def stored_at(desk: Desk, message_id: str, sequence: int) -> datetime:
+    """When the stream stored the message, which has that id."""
+    found = await desk.reader.api(f"$JS.API.STREAM.MSG.GET.{COMMANDS.name}", {"seq": sequence})
+    headers = base64.b64decode(found["message"]["hdrs"]).decode().splitlines()
+    assert f"Nats-Msg-Id: {message_id}" in headers
+    return parse_time(found["message"]["time"])

@@ -5,14 +5,17 @@ import itertools
 import json
 import shutil
 import signal
+import sqlite3
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from schemas.commands import Command, CommandState
+from services.agent.store import journal_rows
 from services.runtime.failpoints import VARIABLE, Point
 from tests.agent.commands.child import lines
 from tests.agent.commands.desk import command
@@ -22,7 +25,17 @@ POINTS = [point for point in Point if point.value.startswith("agent.command.")]
 TIMES = 5
 """Kills at each step, one after the other."""
 IN_FLIGHT = 20
-"""Commands without a confirmed result, at least, whenever the agent is killed at a step."""
+"""Commands under way, at least, whenever the agent is killed."""
+TRANSACTIONS = {
+    "Journal._load",
+    "Journal._accept",
+    "Journal._accept lasting",
+    "Changes._make",
+    "Changes._make lasting",
+    "Journal._confirm",
+    "Journal._prune lasting",
+}
+"""All that the journal writes, by where it is done; `lasting` goes on after the commit."""
 
 
 def write_orders(folder: Path, commands: list[Command]) -> None:
@@ -81,12 +94,15 @@ class Nursery:
         self._process.stdin.close()
         await self._process.wait()
 
-    async def start(self, folder: Path, injection: str = "", **variables: str) -> int:
+    async def start(
+        self, folder: Path, injection: str = "", *, within: str = "", hold: bool = False, **variables: str
+    ) -> int:
         """Run one until it ends; its exit code, negative: the signal."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(f"{json.dumps([str(folder), variables, injection])}\n".encode())
-        async with asyncio.timeout(30):
+        told = [str(folder), variables, injection, within, hold]
+        self._process.stdin.write(f"{json.dumps(told)}\n".encode())
+        async with asyncio.timeout(60):
             code = int(await self._process.stdout.readline())
         if code not in (0, -signal.SIGKILL):
             pytest.fail(f"exit code {code}: {self._log.read_text()[-3000:]}")
@@ -114,27 +130,100 @@ async def test_killed_at_every_step(tmp_path: Path, point: Point) -> None:
     }
 
 
+def held() -> list[Command]:
+    """IN_FLIGHT and more, none of which ends with `hold`: some are in their effect, others behind them."""
+    in_effect = [
+        *(("change", str(place)) for place in range(6)),
+        ("set", "6"),
+        ("empty", "7"),
+        ("empty", "8"),
+    ]
+    behind = [("change", name) for _, name in in_effect] + [("change", "0")] * 4
+    return [
+        command(action, f"held-{name}", params={"seconds": 3600}, **times(hours=2))
+        for action, name in [*in_effect, ("read", "9"), *behind]
+    ]
+
+
+def brief() -> dict[str, tuple[Command, CommandState]]:
+    """Commands that end at once in every way, and how; by id."""
+    done, no, late = CommandState.SUCCEEDED, CommandState.REJECTED, times(hours=2)
+    told = [
+        *((command(name="same", **late), done) for _ in range(3)),
+        (command("explode", **late), no),
+        (command(name="old", **times(minutes=10)), done),
+        (command("set", **late), done),
+        (command("read", **late), done),
+        (command(params={"lost": "after"}, **late), done),
+        (command(name="missing", **late), CommandState.FAILED),
+        *((command(name=str(place), **late), done) for place in range(3)),
+    ]
+    return {about.id: (about, state) for about, state in told}
+
+
+def times(**of_start: int) -> dict[str, datetime]:
+    """Until when a command may begin, and until when it may last."""
+    start_by = datetime.now(UTC) + timedelta(**of_start)
+    return {"start_by": start_by, "finish_by": start_by + timedelta(hours=1)}
+
+
+def in_custody(folder: Path) -> int:
+    """How many commands that have not ended are in the journal, as it was left."""
+    left = folder / "left"
+    left.mkdir()
+    for path in folder.glob("agent.db*"):
+        shutil.copy(path, left)
+    db = sqlite3.connect(left / "agent.db")
+    found = sum(not row.entry.done for row in journal_rows.load(db).rows)
+    db.close()
+    return found
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", ["fdatasync,fsync", "pwrite64"])
 async def test_killed_at_every_write(tmp_path: Path, call: str) -> None:
-    """Killed when it asks the disk for the n-th time, for every n until it gets through."""
-    commands = [command(name="same"), command(name="same"), command("read"), command("explode")]
-    numbers = fibonacci() if call == "pwrite64" else itertools.count(1)
+    """Killed when it asks the disk for the n-th time, for every n until it gets through, with twenty commands
+    and more under way each time: one effect at most, one end of each, and the right one.
+
+    How much is written together depends on how quick the machine is. So a kind of transaction that was not
+    met that way is met by itself.
+    """
+    told, waiting = brief(), held()
+    commands = [*(about for about, _ in told.values()), *waiting]
+    right = {about.id: {CommandState.SUCCEEDED} for about in waiting}
+    right |= {id_: {state} for id_, (_, state) in told.items()}
+    before, folder = tmp_path / "before", tmp_path / "killed"
+    before.mkdir()
+    write_orders(before, waiting)
+
+    async def killed_in(number: int, within: str = "") -> str:
+        """The kind of transaction that was the last one; empty: it got through."""
+        shutil.copytree(before, folder)
+        write_orders(folder, commands)
+        code = await nursery.start(folder, f"{call}:signal=SIGKILL:when={number}", within=within, hold=True)
+        kind = lines(folder, "transactions")[-1]
+        assert in_custody(folder) >= IN_FLIGHT
+        assert await nursery.start(folder) == 0
+        assert check(folder, commands) == right
+        shutil.rmtree(folder)
+        return kind if code else ""
+
+    met: set[str] = set()
     async with Nursery(tmp_path / "log") as nursery:
-        for number in numbers:
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            write_orders(folder, commands)
-            code = await nursery.start(folder, injection=f"{call}:signal=SIGKILL:when={number}")
-            assert await nursery.start(folder) == 0
-            check(folder, commands)
-            if code == 0:
+        assert await nursery.start(before, hold=True) == 0
+        for number in fibonacci() if call == "pwrite64" else itertools.count(1):
+            if not (kind := await killed_in(number)):
                 break
-            shutil.rmtree(folder)
+            met.add(kind)
+        for kind in sorted(TRANSACTIONS - met):
+            assert await killed_in(1, within=kind) == kind
     assert number > 20
-    print(f"agent, killed at the n-th {call} for n up to {number - 1}: one effect at most, one end of each")
+    print(
+        f"agent, killed at the n-th {call} for n up to {number - 1}, with {IN_FLIGHT} commands and more "
+        "under way: one effect at most, one end of each"
+    )
 
 
 def fibonacci() -> Iterator[int]:

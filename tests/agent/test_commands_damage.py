@@ -189,10 +189,10 @@ async def heal(folder: Path, moment: Moment) -> Healed:
         journal = scheduler.journal
         id_, open_ = journal.id, set(journal.open)
         known = {about.id for about in moment.commands.values() if journal.knows(about.id)}
-        actions.hurry = True
+        actions.hurry()
         asked = [about for about in moment.commands.values() if about.id not in moment.ended]
         gateway.hand_out(*(order(about, moment.journal) for about in asked))
-        await until(lambda: all(gateway.ends(about.id) for about in asked), 15)
+        await until(lambda: all(gateway.ends(about.id) for about in asked), 40)
         await until(lambda: not journal.open and not journal.unconfirmed)
         assert journal.id == id_
         effects = world.effects()

@@ -19,6 +19,9 @@ from tests.agent.commands.world import WorldActions
 from tests.waiting import until
 
 _LOST = Doubtful(CommandError(code=ErrorCode.TIMEOUT, message="no answer"))
+_MODIFIED = CommandError(
+    code=ErrorCode.CONFLICT, message="the object has been modified", status=409, reason="Conflict"
+)
 _REFUSED = Refused(CommandError(code=ErrorCode.THROTTLED, message="too many requests", status=429))
 
 Answers = Callable[..., None]
@@ -78,6 +81,29 @@ async def test_changed_between_look_and_effect(bench: Bench) -> None:
     assert bench.actions.world.effects()[about.id] == 1
 
 
+@pytest.mark.parametrize("lost", [None, 0, 2])
+@pytest.mark.parametrize("stale", [Stale(_MODIFIED), Stale()])
+async def test_changed_each_time(
+    bench: Bench, answers: Answers, monkeypatch: pytest.MonkeyPatch, stale: Stale, lost: int | None
+) -> None:
+    """It fails in the words of the server, where that has spoken; also after a lost answer, whose attempt has
+    no effect any more."""
+    monkeypatch.setattr(attempts_module, "ATTEMPTS", 3)
+    errors: list[Exception] = [stale] * 3
+    if lost is not None:
+        errors.insert(lost, _LOST)
+    answers(*errors)
+    end = await bench.do(command())
+    assert end.state is CommandState.FAILED
+    if stale.error is None:
+        assert end.error
+        assert "changed each time" in end.error.message
+        assert (end.error.code, end.error.status) == (ErrorCode.CONFLICT, 0)
+    else:
+        assert end.error == _MODIFIED
+    assert bench.actions.world.effects() == {}
+
+
 async def test_an_action_that_breaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault in an action ends its command, and nothing else."""
 
@@ -114,7 +140,7 @@ async def test_begun_before_a_crash_and_the_ground_has_gone(opened: Opened, answ
         bench.hand_out(about)
         await until(lambda: bench.actions.running)
     async with opened() as bench:
-        bench.actions.hurry = True
+        bench.actions.hurry()
         answers(Stale())
         assert (await bench.gateway.end(about)).success
         assert bench.actions.looks == 1
@@ -152,21 +178,26 @@ async def test_safe_to_repeat_and_then_refused(bench: Bench, answers: Answers) -
 # --- a journal that fails ----------------------------------------------------------------------------
 
 
-async def test_not_begun_after_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_begun_after_its_time(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the journal could not note until `start_by` is not begun when it can."""
-    about = command(params={"seconds": 0}, start_by=datetime.now(UTC) + timedelta(seconds=0.6))
-    started = bench.journal.started
+    ahead = timedelta(0)
+    async with opened(now=lambda: datetime.now(UTC) + ahead) as bench:
+        about = command()
+        started, refused = bench.journal.started, asyncio.Event()
 
-    async def failing(*_: object, **__: object) -> None:
-        raise StateUnavailable("no space left on device")
+        async def failing(*_: object, **__: object) -> None:
+            refused.set()
+            raise StateUnavailable("no space left on device")
 
-    monkeypatch.setattr(bench.journal, "started", failing)
-    bench.hand_out(about)
-    await asyncio.sleep(0.7)
-    monkeypatch.setattr(bench.journal, "started", started)
-    end = await bench.gateway.end(about)
-    assert (end.state, end.error and end.error.code) == (CommandState.EXPIRED, ErrorCode.LATE)
-    assert bench.actions.performed == []
+        monkeypatch.setattr(bench.journal, "started", failing)
+        bench.hand_out(about)
+        async with asyncio.timeout(20):
+            await refused.wait()
+        ahead = timedelta(seconds=61)
+        monkeypatch.setattr(bench.journal, "started", started)
+        end = await bench.gateway.end(about)
+        assert (end.state, end.error and end.error.code) == (CommandState.EXPIRED, ErrorCode.LATE)
+        assert bench.actions.performed == []
 
 
 async def test_custody_that_the_disk_took_after_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,6 @@ from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.processes import ServiceProcess
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(90)
-
 
 def create_events(plane: ControlPlane, namespace: str, *names: str, message: str = "") -> None:
     items = [

@@ -30,7 +30,7 @@ def trouble(heard: Heard) -> str:
     return heard.heartbeats[-1].health.last_error if heard.heartbeats else "no heartbeat yet"
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of another process")
 async def test_a_full_disk_of_the_broker_is_told_and_nothing_is_lost(
     run_agent: RunAgent,
@@ -49,7 +49,7 @@ async def test_a_full_disk_of_the_broker_is_told_and_nothing_is_lost(
         await asyncio.to_thread(control_plane.kubectl, "create", "configmap", name, "-n", namespace)
 
     async def readiness() -> str:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             answer = await client.get(f"http://127.0.0.1:{unused_tcp_port}/readyz")
             return "" if answer.status_code == 200 else answer.text
 

@@ -55,12 +55,12 @@ async def create(plane: ControlPlane, obj: dict[str, Any], *options: str) -> Non
     await asyncio.to_thread(plane.kubectl, "create", "-f", "-", *options, stdin=json.dumps(obj))
     if obj["kind"] == "CustomResourceDefinition":
         name = f"crd/{obj['metadata']['name']}"
-        await asyncio.to_thread(plane.kubectl, "wait", "--for=condition=Established", name, "--timeout=20s")
+        await asyncio.to_thread(plane.kubectl, "wait", "--for=condition=Established", name, "--timeout=50s")
 
 
 async def delete(plane: ControlPlane, resource: str) -> None:
     """Delete a definition, and with it all its objects."""
-    await asyncio.to_thread(plane.kubectl, "delete", "crd", resource, "--timeout=30s")
+    await asyncio.to_thread(plane.kubectl, "delete", "crd", resource, "--timeout=50s")
 
 
 async def test_a_definition_that_comes_and_goes(

@@ -44,7 +44,7 @@ async def test_frame_goes_out_as_soon_as_the_bus_is_back(own_broker: RunningBrok
     await asyncio.sleep(0)  # its first attempt fails
     await own_broker.broker.start()
     await agent.wait_connected()
-    await until(publishing.done, seconds=3)
+    await until(publishing.done, seconds=30)
     info = await (await bus("reader")).api(f"$JS.API.STREAM.INFO.{SNAPSHOTS.name}")
     assert info["state"]["messages"] == 1
 
@@ -66,4 +66,4 @@ async def test_other_causes_keep_the_back_off_until_the_bus_is_another(
     await until(lambda: not agent.connected)
     await own_broker.broker.start()
     await agent.wait_connected()
-    await until(publishing.done, seconds=3)
+    await until(publishing.done, seconds=30)

@@ -136,7 +136,6 @@ async def test_large_objects_come_in_small_pages(own_control_plane: ControlPlane
     assert set(sizes[1:-1]) == {2}
 
 
-@pytest.mark.timeout(120)
 async def test_many_namespaces(run_agent: RunAgent, own_control_plane: ControlPlane) -> None:
     """10,000 namespaces are one resource among others: no watch each, and all of them arrive, also later."""
     plane, count = own_control_plane, 10_000
@@ -182,7 +181,7 @@ async def test_metrics_tell_the_collection(
     ) as heard:
         await heard.until(lambda h: h.synced() == STATE_KINDS)
         url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read().decode())
     prefix = "atlhyper_agent_collection"
     assert f'{prefix}_state{{resource="nodes",state="synced"}} 1.0' in text
     assert f'{prefix}_state{{resource="nodes",state="failing"}} 0.0' in text

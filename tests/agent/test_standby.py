@@ -22,16 +22,18 @@ from tests.master.conftest import Fleet, MasterProcess
 from tests.processes import ServiceProcess
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.alone]
 
 fleet, master = core.fleet, core.master
 
 TARGET = AGENTS[0]
-INTERVAL = 1.0
-"""Seconds between heartbeats; news travel within this as well."""
+INTERVAL = 3.0
+"""Seconds between heartbeats; news travel within this as well. A slow machine, too, beats once in three."""
+OWNER = 6.0
+"""The same of an agent with another interval."""
 LOST = 3 * INTERVAL + 0.5
 """Seconds after its last sign when an agent is lost: three intervals, and the master's next beat."""
-SLACK = 3.0
+SLACK = 5.0
 """Seconds that a machine under load may add to what takes an interval."""
 
 
@@ -81,7 +83,7 @@ class Stage:
         live = status.state is AgentState.LIVE and status.heartbeat.epoch == status.epoch
         return status.epoch if live and status.heartbeat.health.status != "standby" else ""
 
-    async def until_serving(self, not_in: str = "", seconds: float = 30.0) -> str:
+    async def until_serving(self, not_in: str = "", seconds: float = 60.0) -> str:
         """Until an agent serves, in another epoch than that; its epoch."""
 
         async def serves() -> bool:
@@ -97,7 +99,7 @@ class Stage:
             status = await self._fleet.status(TARGET)
             return bool(status and status.rival and reason in status.rival.reason)
 
-        await until(shown)
+        await until(shown, 60)
 
     async def names(self, resource: str) -> set[str]:
         """The names of the rows of that resource."""
@@ -157,7 +159,7 @@ async def test_one_of_two_agents_serves_and_the_other_stands_by(
     winner, loser = await roles(agents)
 
     settled, beaten, since = len(stage.epochs), len(stage.heard.heartbeats), time.monotonic()
-    while time.monotonic() - since < 30 * INTERVAL:
+    while time.monotonic() - since < 30:
         await asyncio.sleep(0.2)
         beats = stage.heard.heartbeats[beaten:]
         assert len({beat.health.start_time for beat in beats if beat.health.status != "standby"}) <= 1
@@ -167,17 +169,17 @@ async def test_one_of_two_agents_serves_and_the_other_stands_by(
     lasts = await stage.serving()
     await winner.stop(signal.SIGKILL)
     since = time.monotonic()
-    await until(lambda: "serving again" in loser.log)
+    await until(lambda: "serving again" in loser.log, 60)
     await stage.until_serving(lasts)
     assert time.monotonic() - since <= LOST + INTERVAL + SLACK
 
     await winner.start()
-    await until(lambda: len(re.findall("standing by", winner.log + loser.log)) == 2)
+    await until(lambda: len(re.findall("standing by", winner.log + loser.log)) == 2, 60)
     winner, loser = await roles(agents)
     called = loser.log.count("serving again")
     stopped = time.monotonic()
     await winner.stop(signal.SIGTERM)
-    await until(lambda: loser.log.count("serving again") > called)
+    await until(lambda: loser.log.count("serving again") > called, 60)
     await stage.until_serving()
     assert time.monotonic() - stopped <= INTERVAL + SLACK
 
@@ -203,7 +205,7 @@ async def test_id_of_another_cluster_is_refused_by_name(
 
     own_control_plane.kubectl("create", "namespace", "only-there")
     ours, theirs = uid(control_plane), uid(own_control_plane)
-    owner = await stage.agent(control_plane, AGENT_HEARTBEAT_INTERVAL="4s")
+    owner = await stage.agent(control_plane, AGENT_HEARTBEAT_INTERVAL=f"{OWNER}s")
     await stage.until_serving()
     stranger = await stage.agent(own_control_plane)
     await stage.until_rival(f"belongs to another instance, {ours}; this one is {theirs}")
@@ -231,7 +233,7 @@ async def test_id_of_another_cluster_is_refused_by_name(
     await owner.stop(signal.SIGKILL)
     since = time.monotonic()
     await stage.until_serving(before)
-    assert time.monotonic() - since <= 3 * 4 + 0.5 + INTERVAL + SLACK
+    assert time.monotonic() - since <= 3 * OWNER + 0.5 + INTERVAL + SLACK
     assert await stage.instance() == theirs
     assert "only-there" in await stage.names("namespaces")
 
@@ -249,7 +251,7 @@ async def test_epoch_outlives_connections(
         return name in await stage.names("namespaces")
 
     own_control_plane.kubectl("create", "namespace", "after-the-broker")
-    await until(lambda: seen("after-the-broker"))
+    await until(lambda: seen("after-the-broker"), 60)
     api_server = ApiServer(own_control_plane)
     lists = stage.relists("namespaces")
     agent.send(signal.SIGSTOP)

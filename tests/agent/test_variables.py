@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -111,19 +112,23 @@ async def test_dynamic(control_plane: ControlPlane) -> None:
             await capability.actions.check(command("dynamic", verb="list", resource="pods"))
 
 
+def most_digests(heard: Heard) -> int:
+    """Of one epoch."""
+    return max(Counter(frame.epoch for frame in heard.phases(Phase.DIGEST)).values(), default=0)
+
+
 async def test_intervals(run_agent: RunAgent, control_plane: ControlPlane) -> None:
     """SNAPSHOT_INTERVAL spaces digests, FULL_INTERVAL begins epochs, HEARTBEAT_INTERVAL beats."""
     async with run_agent(
         AGENT_KUBECONFIG=str(control_plane.kubeconfig),
         AGENT_SNAPSHOT_INTERVAL="400ms",
-        AGENT_SNAPSHOT_FULL_INTERVAL="3s",
+        AGENT_SNAPSHOT_FULL_INTERVAL="5s",
         AGENT_HEARTBEAT_INTERVAL="300ms",
     ) as heard:
-        await heard.until(lambda h: len(h.phases(Phase.BEGIN)) >= 2)
+        await heard.until(lambda h: len(h.phases(Phase.BEGIN)) >= 2 and len(h.heartbeats) >= 6)
+        await heard.until(lambda h: most_digests(h) >= 4)
     epochs = [frame.epoch for frame in heard.phases(Phase.BEGIN)]
     assert len(set(epochs)) == len(epochs)
-    assert len([frame for frame in heard.phases(Phase.DIGEST) if frame.epoch == epochs[0]]) >= 4
-    assert len(heard.heartbeats) >= 6
     assert heard.heartbeats[0].interval == 0.3
 
 
@@ -134,7 +139,7 @@ async def test_metrics_listen(run_agent: RunAgent, control_plane: ControlPlane, 
     ) as heard:
         await heard.until(lambda h: "pods" in h.synced())
         url = f"http://127.0.0.1:{unused_tcp_port}"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{url}/livez", timeout=5).read())
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"{url}/livez", timeout=30).read())
         assert text == b"ok\n"
 
 
@@ -156,7 +161,7 @@ count: 1
     async with run_agent(
         AGENT_KUBECONFIG=str(control_plane.kubeconfig),
         AGENT_NAMESPACES=namespace,
-        AGENT_EVENT_FLUSH_INTERVAL="3s",
+        AGENT_EVENT_FLUSH_INTERVAL="15s",  # for longer than kubectl needs
     ) as heard:
         await heard.until(lambda h: "pods" in h.synced())
         await asyncio.to_thread(control_plane.kubectl, "create", "-f", "-", stdin=event)
@@ -181,7 +186,7 @@ async def test_timeout_http_client(run_agent: RunAgent, own_control_plane: Contr
                 await heard.until(lambda h: h.frames)
     finally:
         own_control_plane.send_signal("kube-apiserver", signal.SIGCONT)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40  # the default is a minute
     health = heard.heartbeats[-1].health
     assert not health.healthy
     assert "sent nothing for 1 s" in health.last_error
@@ -222,6 +227,8 @@ async def test_timeout_snapshot_collect() -> None:
 class HangingGateway:
     """A MasterGateway whose bus never answers."""
 
+    connections = 1
+
     async def beat(self, heartbeat: Heartbeat) -> None:
         await asyncio.sleep(3600)
 
@@ -245,6 +252,8 @@ async def test_timeout_heartbeat() -> None:
     """TIMEOUT_HEARTBEAT ends a heartbeat that is not taken, and the cause is kept."""
     beat = registry.HEARTBEAT_SENT.decode(MESSAGES[registry.HEARTBEAT_SENT.name][1].data)
     assert beat.health.start_time == TIME
-    scheduler = HeartbeatScheduler(lambda: beat, lambda: 0, HangingGateway(), interval=15, timeout=0.2)
-    await asyncio.wait_for(scheduler.beat(), 2)
+    scheduler = HeartbeatScheduler(
+        lambda: beat, lambda: None, lambda: 0, HangingGateway(), interval=15, timeout=0.2
+    )
+    await asyncio.wait_for(scheduler.beat(), 20)
     assert scheduler.last_error == "no answer within 0.2 s"

@@ -8,7 +8,7 @@ import httpx
 from schemas.actions import ACTIONS, capability
 from schemas.commands import CommandCompleted, CommandError, CommandState
 from schemas.ids import AgentKind, kubernetes
-from schemas.presence import Health, Heartbeat
+from schemas.presence import ActionSchemas, Health, Heartbeat
 from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database
 from services.persistence.presence.store import Sign
@@ -35,17 +35,20 @@ async def announce(
     read_only: bool = False,
     journal: str = "journal-1",
     labels: dict[str, str] | None = None,
+    actions: ActionSchemas | None = None,
+    version: str = "0.1.0",
     time: datetime = NOW,
 ) -> None:
     """A heartbeat of an agent that takes commands."""
     body = Heartbeat(
-        version="0.1.0",
+        version=version,
         instance=f"instance-{cluster}",
         platform="v1.36.3",
         interval=15,
         capabilities=capabilities,
         journal=journal,
         labels=labels or {},
+        actions=actions,
         read_only=read_only,
         health=Health(healthy=True, status="running", start_time=NOW),
     )

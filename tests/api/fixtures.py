@@ -240,7 +240,7 @@ def app(fleet: Fleet, bus_state: Bus, hub: Hub) -> ASGIApp:
 async def api(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client of `app`, without a socket between: starting and stopping a server would be most of a test."""
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://localhost", headers=AUTHORIZED, timeout=10
+        transport=httpx.ASGITransport(app), base_url="http://localhost", headers=AUTHORIZED, timeout=40
     ) as client:
         yield client
 
@@ -252,7 +252,7 @@ async def served(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(app, listener))
         async with httpx.AsyncClient(
-            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=10
+            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=40
         ) as client:
             yield client
         serving.cancel()

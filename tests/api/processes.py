@@ -39,7 +39,7 @@ async def process(
     assert running.stderr is not None
     try:
         lines: list[dict[str, object]] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not lines or lines[-1]["event"] != "serving":
                 lines.append(json.loads(await running.stderr.readline()))
         yield running, lines

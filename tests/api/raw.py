@@ -31,7 +31,7 @@ class Served:
     port: int
     client: httpx.AsyncClient
 
-    async def send(self, *parts: bytes, seconds: float = 10.0) -> "Answer":
+    async def send(self, *parts: bytes, seconds: float = 30.0) -> "Answer":
         """Send bytes as they are, in turn, and read until the server closes or has answered.
 
         But for the token: each head with `Host: localhost` gets it.
@@ -97,7 +97,7 @@ async def listening(
         serving = asyncio.create_task(serve(app, listener, limits=limits))
         try:
             async with httpx.AsyncClient(
-                base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=10
+                base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=40
             ) as client:
                 yield Served(host, port, client)
         finally:

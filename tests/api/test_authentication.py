@@ -31,7 +31,7 @@ from tests.api.fixtures import Fleet
 from tests.api.raw import listening
 from tests.api.watch.following import Follower, follow
 from tests.tokens import ACTOR, AUTHORIZED, TOKEN, admit
-from tests.waiting import until
+from tests.waiting import Stopwatch, until
 
 DOCUMENT: dict[str, Any] = json.loads(openapi_file()[FILE])
 OPEN = ("/livez", "/readyz")
@@ -139,10 +139,10 @@ async def test_the_right_token_is_accepted(anyone: httpx.AsyncClient, scheme: st
 async def test_a_new_token_is_good_at_once(fleet: Fleet, anyone: httpx.AsyncClient) -> None:
     """Also for a process that has looked a moment ago, and with an end that is still to come."""
     assert_refused(await anyone.get("/api/v1/clusters", headers=bearer("wrong")))
-    token, _ = await tokens.create(fleet.database, "new", timedelta(seconds=1.5))
+    token, _ = await tokens.create(fleet.database, "new", timedelta(seconds=8))
     await asyncio.sleep(tokens._UNKNOWN_LIFE)
     assert (await anyone.get("/api/v1/clusters", headers=bearer(token))).status_code == 200
-    await asyncio.sleep(1.6)
+    await asyncio.sleep(8)
     answer = await anyone.get("/api/v1/clusters", headers=bearer(token))
     assert_refused(answer)
     assert "expired" in answer.json()["detail"]
@@ -285,10 +285,10 @@ async def test_a_revoked_token_is_refused_within_five_seconds(either_url: str) -
             assert (await client.get("/api/v1/clusters")).status_code == 200
             async with Database(either_url) as elsewhere:  # as the command line does
                 assert [one.name for one in await tokens.revoke(elsewhere, "leaver")] == ["leaver"]
-            revoked = time.monotonic()
-            while (answer := await client.get("/api/v1/clusters")).status_code == 200:
-                assert time.monotonic() - revoked < CUT_OFF
-                await asyncio.sleep(0.02)
+            async with Stopwatch() as watch:
+                while (answer := await client.get("/api/v1/clusters")).status_code == 200:
+                    assert watch.seconds < CUT_OFF
+                    await asyncio.sleep(0.02)
             assert_refused(answer)
             assert (await client.get("/api/v1/clusters", headers=AUTHORIZED)).status_code == 200
 
@@ -309,17 +309,19 @@ async def test_what_is_under_way_ends_with_its_token(
 ) -> None:
     """A reader of `/watch` that only listens is cut off too, in the middle of its answer; others stay."""
     caplog.set_level(logging.WARNING)
-    lifetime = timedelta(seconds=2) if end == "expired" else None
-    token, _ = await tokens.create(fleet.database, "reader", lifetime)
+    lifetime = 8.0 if end == "expired" else 0.0
+    token, _ = await tokens.create(
+        fleet.database, "reader", timedelta(seconds=lifetime) if lifetime else None
+    )
     async with serving(fleet.database) as url, follow(url) as other:
         async with _follow_as(token, url, monkeypatch) as reader:
             await reader.synced()
             await other.synced()
             if end == "revoked":
                 await tokens.revoke(fleet.database, "reader")
-            ended = time.monotonic()
-            await reader.until(lambda reader: reader.ended)
-            assert time.monotonic() - ended < CUT_OFF + (2 if end == "expired" else 0)
+            async with Stopwatch() as watch:
+                await reader.until(lambda reader: reader.ended)
+            assert watch.seconds < CUT_OFF + lifetime
         await asyncio.sleep(0.1)
         assert not other.ended
     assert reader.of("bye") == []
@@ -351,8 +353,9 @@ async def test_a_request_that_waits_is_answered_401(fleet: Fleet, monkeypatch: p
         asking = asyncio.create_task(client.get("/", headers=bearer(token)))
         await begun.wait()
         await tokens.revoke(fleet.database, "waiter")
-        async with asyncio.timeout(CUT_OFF):
+        async with Stopwatch() as watch:
             assert_refused(await asking)
+        assert watch.seconds < CUT_OFF
     watching.cancel()
     await asyncio.wait([watching])
 
@@ -426,7 +429,7 @@ async def test_a_database_that_hangs_holds_nobody_up(fleet: Fleet, monkeypatch: 
     started = time.monotonic()
     results = await asyncio.gather(*(known.verify(TOKEN) for _ in range(100)), return_exceptions=True)
     assert all(isinstance(result, DatabaseUnavailable) for result in results)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 15  # and not 100 times as long as for one
 
 
 @asynccontextmanager
@@ -457,7 +460,7 @@ async def test_content_that_does_not_come_is_not_waited_for(
     monkeypatch.setattr(authentication, "_CONTENT_TIME", 0.2)
     async with listening(fleet.database) as served:
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {declared}\r\n\r\n"
-        answer = await served.send(head.encode(), seconds=2)
+        answer = await served.send(head.encode())
     assert (answer.status, answer.headers["connection"]) == (401, "close")
 
 

@@ -110,6 +110,15 @@ def _times(command: dict[str, Any]) -> tuple[float, float]:
 _SCALE = {key: value for key, value in SCALE.items() if key != "cluster_id"}
 
 
+def _apply(**manifest: Any) -> dict[str, Any]:
+    named = {"apiVersion": "v1", "metadata": {"name": "a"}} | manifest
+    return {"cluster_id": "prod-eu", "action": "apply", "params": {"manifest": named}}
+
+
+def _dynamic(**params: Any) -> dict[str, Any]:
+    return {"cluster_id": "prod-eu", "action": "dynamic", "params": {"verb": "create"} | params}
+
+
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
@@ -155,6 +164,22 @@ _SCALE = {key: value for key, value in SCALE.items() if key != "cluster_id"}
             {"cluster_id": "prod-eu", "action": "dynamic", "params": {"verb": "watch", "resource": "pods"}},
             "params.verb",
             "'list'",
+        ),
+        (_apply(kind="Secret"), "params", "Secret objects are not applied through an agent"),
+        (_apply(kind="SecretList", items=[{}]), "params", "SecretList objects are not applied"),
+        (_apply(kind="List", items=[{"kind": "Secret"}]), "params", "Secret objects are not applied"),
+        (
+            _apply(kind="TokenReview", apiVersion="authentication.k8s.io/v1"),
+            "params",
+            "TokenReview objects are not applied",
+        ),
+        (_dynamic(resource="secrets", body={}), "params", "secrets are never asked for through an agent"),
+        (_dynamic(resource="secrets", verb="get", name="a"), "params", "secrets are never asked for"),
+        (_dynamic(resource="configmaps", body={"kind": "Secret"}), "params", "Secret objects are not"),
+        (
+            _dynamic(resource="tokenreviews", group="authentication.k8s.io", body={}),
+            "params",
+            "tokenreviews.authentication.k8s.io are never asked for",
         ),
         (SCALE | {"start_within": "8d"}, "start_within", "less than or equal to 604800"),
         (SCALE | {"start_within": "soon"}, "start_within", "is not a duration"),
@@ -219,16 +244,22 @@ async def test_a_command_that_no_broker_would_carry(agent: Fleet, api: httpx.Asy
 
 async def test_what_is_secret_in_parameters_is_not_shown(agent: Fleet, api: httpx.AsyncClient) -> None:
     """It goes to the agent as it was given; whoever reads the command, or repeats the call, sees none."""
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
+    widget = {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
         "metadata": {"name": "a"},
-        "stringData": {"key": "hunter2"},
+        "spec": {"token": "hunter2"},
     }
-    patch = [{"op": "replace", "path": "/data/key", "value": "aHVudGVyMg=="}]
-    patching = {"verb": "patch", "resource": "secrets", "namespace": "shop", "name": "a"}
+    patch = [{"op": "replace", "path": "/spec/token", "value": "aHVudGVyMg=="}]
+    patching = {
+        "verb": "patch",
+        "group": "example.com",
+        "resource": "widgets",
+        "namespace": "shop",
+        "name": "a",
+    }
     wanted = [
-        {"action": "apply", "params": {"manifest": secret, "namespace": "shop"}},
+        {"action": "apply", "params": {"manifest": widget, "namespace": "shop"}},
         {"action": "dynamic", "params": patching | {"patch_type": "json", "body": patch}},
     ]
     shown = []
@@ -245,7 +276,7 @@ async def test_what_is_secret_in_parameters_is_not_shown(agent: Fleet, api: http
         assert "hunter2" not in str(item)
         assert "aHVudGVyMg==" not in str(item)
     applied, patched = sorted(await stored(agent.database), key=lambda command: command.action)
-    assert applied.params["manifest"] == secret
+    assert applied.params["manifest"] == widget
     assert patched.params["body"] == patch
 
 

@@ -45,9 +45,9 @@ async def client(fleet: Fleet, news: CommandNews, **limits: int) -> AsyncIterato
         yield made
 
 
-async def hint(news: CommandNews, *ids: str) -> None:
+async def hint(news: CommandNews, *ids: str, ended: bool = False) -> None:
     """What a master says."""
-    body = CommandsChanged(command_ids=list(ids))
+    body = CommandsChanged(command_ids=list(ids), ended=list(ids) if ended else [])
     await news.heard("", COMMANDS_CHANGED.envelope(body, source=HINT_SOURCE))
 
 
@@ -70,7 +70,7 @@ async def test_a_hint_wakes_whoever_waits(
         await asyncio.sleep(0.1)
         assert not any(wait.done() for wait in waits)
         await end(fleet.database, made)
-        await hint(news, made)
+        await hint(news, made, "of somebody else", ended=True)
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*waits)
         assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [
@@ -119,7 +119,7 @@ async def test_only_so_many_wait(fleet: Fleet, news: CommandNews) -> None:
         assert refused.headers["retry-after"] == "2"
         assert (await api.post(f"{COMMANDS}?wait=60s", json=SCALE)).status_code == 202
         await end(fleet.database, made)
-        await hint(news, made)
+        await hint(news, made, ended=True)
         assert {answer.status_code for answer in await asyncio.gather(*waits)} == {200}
 
 

@@ -55,7 +55,7 @@ async def keeping(bus: Bus, database: Database) -> AsyncIterator[None]:
 
 async def stored(api: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:
     """The dead letters, once there are so many."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(40):
         while True:
             items: list[dict[str, Any]] = (await api.get("/api/v1/dead-letters")).json()["items"]
             if len(items) >= count:

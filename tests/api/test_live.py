@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -53,7 +54,7 @@ async def answering(fleet: Fleet, **how: Any) -> AsyncIterator[Callable[[], Comm
     running = asyncio.create_task(run())
     try:
         yield lambda: asked[0]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(40):
             await running
     finally:
         running.cancel()
@@ -90,7 +91,8 @@ async def test_the_object_and_when_it_was_read(agent: Fleet, api: httpx.AsyncCli
 async def test_yaml_is_the_object_alone(
     agent: Fleet, api: httpx.AsyncClient, query: str, accept: str
 ) -> None:
-    """It means what the JSON means, in the order of its fields, with a comment that says where it is from."""
+    """It means what the JSON means, in the order of its fields, with a comment that says where it is from,
+    and how old."""
     async with answering(agent, data=READ | {"object": POD}) as command:
         answer = await api.get(f"{LIVE}{query}", headers={"accept": accept})
     assert answer.headers["content-type"].startswith("application/yaml")
@@ -98,6 +100,9 @@ async def test_yaml_is_the_object_alone(
     first, second, *_ = answer.text.splitlines()
     assert first.startswith("# kubernetes/prod-eu, 20")
     assert first.endswith(command().id)
+    age = re.search(r"Z, ([0-9]+\.[0-9]{3})s ago, command ", first)
+    assert age
+    assert 0 <= float(age[1]) < 10
     assert second == "apiVersion: v1"
     async with answering(agent, data=READ | {"object": POD}):
         both = await api.get(LIVE, headers={"accept": "application/json, application/yaml"})
@@ -122,6 +127,16 @@ async def test_every_resource_has_its_group(agent: Fleet, api: httpx.AsyncClient
     host = await api.get("/api/v1/agents/host/web-1/resources/pods/_/x/live")
     assert_problem(host, 404, "unknown-agent")
     assert_problem(await api.get("/api/v1/clusters/none/pods/shop/web-0/live"), 404, "unknown-agent")
+
+
+async def test_what_no_agent_reads_is_not_asked_for(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """403 at once, with nothing stored: no agent would answer otherwise."""
+    for path in ("secrets/shop/held", "tokenreviews.v1.authentication.k8s.io/_/x"):
+        problem = assert_problem(
+            await api.get(f"/api/v1/clusters/prod-eu/{path}/live"), 403, "cluster-refuses"
+        )
+        assert "are never asked for through an agent" in str(problem["detail"])
+    assert await stored(agent.database) == []
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,11 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem) -> 
     assert await read(tail=0) == ""
     assert await read(since="1h") == "one\ntwo\n"
     assert await read(since=f"{time}Z") == "one\ntwo\n"
+    assert await read(since="1h30m") == "one\ntwo\n"
+    assert await read(since="0s") == "old\none\ntwo\n"
     assert await read(previous=True) == "before\n"
+    assert await read(previous=True, follow=True, tail=1) == "before\n"  # it ends
+    assert await read(tail=1, insecureSkipTLSVerifyBackend=True, ignoreErrors=True) == "two\n"
     assert await read(container="sidecar") == "beside\n"
     assert await read(tail=1, timestamps=True) == f"{time}.000000000Z two\n"
     assert await read(tail=1, prefix=True) == f"[pod/{pod.name}/app] two\n"
@@ -134,7 +138,8 @@ async def test_what_cannot_be_read_is_a_problem(log_plane: LogPlane, log_reading
     assert "it has app" in await problem(400, "no-logs", namespace, pod.name, container="other")
     assert "have" in await problem(400, "no-logs", namespace, "configmaps", "some")
     await problem(400, "invalid-parameter", namespace)
-    await problem(400, "invalid-parameter", namespace, pod.name, follow=True, previous=True)
+    await problem(400, "invalid-parameter", namespace, pod.name, podRunningTimeout="0s")
+    await problem(400, "invalid-parameter", namespace, pod.name, maxLogRequests=0)
     await problem(400, "invalid-parameter", namespace, pod.name, since="yesterday")
     await problem(400, "invalid-parameter", namespace, pod.name, resume="nonsense")
     await problem(400, "invalid-parameter", namespace, "Bad_Name")
@@ -146,7 +151,83 @@ async def test_what_cannot_be_read_is_a_problem(log_plane: LogPlane, log_reading
         "spec": {"containers": [{"name": "app", "image": "none"}], **waiting["spec"]},
     }
     await asyncio.to_thread(lambda: log_plane.plane.kubectl("create", "-f", "-", stdin=json.dumps(manifest)))
-    assert "is not on a node yet: Pending" in await problem(400, "no-logs", namespace, "waiting")
+    told = await problem(400, "no-logs", namespace, "waiting", podRunningTimeout="1s")
+    assert "is not on a node yet: Pending" in told
+
+
+async def test_one_container_that_cannot_be_read(log_plane: LogPlane, log_reading: LogSystem) -> None:
+    """It ends the answer, which says why and is not taken for the whole; errors that are ignored do not."""
+    namespace, pods = await pods_of(log_plane, 3, labels={"app": "web"})
+    first, second, third = sorted(pods, key=lambda pod: pod.name)
+    for pod in pods:
+        pod.log().write_previous("before")
+    second.log().previous.unlink()  # kwok answers 400, as a kubelet does of a container that never restarted
+
+    async with log_reading.follow(namespace, labelSelector="app=web", previous=True) as reader:
+        await reader.until(lambda reader: reader.ended)
+    assert reader.broken is not None
+    assert reader.lines[0] == f"[pod/{first.name}/app] before".encode()
+    assert reader.lines[1].startswith(f"error: pod/{second.name}/app: 400 failed to".encode())
+    assert len(reader.lines) == 2
+
+    answer = await log_reading.get(namespace, labelSelector="app=web", previous=True, ignoreErrors=True)
+    before, error, after = answer.text.splitlines()
+    assert (before, after) == (f"[pod/{first.name}/app] before", f"[pod/{third.name}/app] before")
+    assert error.startswith("error: failed to")
+    assert second.name in error
+
+    answer = await log_reading.get(namespace, second.name, previous=True)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:atlhyper:problem:no-logs")
+    answer = await log_reading.get(namespace, second.name, previous=True, ignoreErrors=True)
+    assert (answer.status_code, answer.text) == (200, f"{error}\n")
+
+
+async def test_one_container_that_cannot_be_followed(log_plane: LogPlane, log_reading: LogSystem) -> None:
+    """It is a problem before the first line; when errors are ignored a line, and the others go on."""
+    namespace, pods = await pods_of(log_plane, 2, labels={"app": "web"})
+    first, second = pods
+    first.log().write("one")
+    second.log().path.unlink()
+    answer = await log_reading.get(namespace, labelSelector="app=web", follow=True)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:atlhyper:problem:no-logs")
+    assert second.name in answer.json()["detail"]
+    async with log_reading.follow(namespace, labelSelector="app=web", ignoreErrors=True) as reader:
+        await reader.until(lambda reader: len(reader.lines) == 2)
+        assert any(line.startswith(b"error: failed to") for line in reader.lines)
+        first.log().write("two")
+        await reader.until(lambda reader: f"[pod/{first.name}/app] two".encode() in reader.lines)
+        assert not reader.ended
+
+
+async def test_so_many_are_followed_at_once(log_plane: LogPlane, log_reading: LogSystem) -> None:
+    """More than `maxLogRequests` are refused in kubectl's words; those that are read in turn are not."""
+    namespace, pods = await pods_of(log_plane, 2, labels={"app": "web"})
+    for pod in pods:
+        pod.log().write("one")
+    answer = await log_reading.get(namespace, labelSelector="app=web", follow=True, maxLogRequests=1)
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == (
+        "you are attempting to follow 2 log streams, but maximum allowed concurrency is 1, "
+        "use --max-log-requests to increase the limit"
+    )
+    answer = await log_reading.get(namespace, labelSelector="app=web", maxLogRequests=1, prefix=False)
+    assert answer.text == "one\none\n"
+
+
+async def test_a_pod_that_is_being_started_is_waited_for(log_plane: LogPlane, log_reading: LogSystem) -> None:
+    """It has no node at first; as soon as it runs its log comes."""
+    namespace = await asyncio.to_thread(log_plane.namespace)
+    [pod] = log_plane.names(namespace, 1)
+    spec = {"nodeSelector": {"there": namespace}}
+    await asyncio.to_thread(log_plane.create, [pod], **spec)
+    pod.log().write("at last")
+    asking = asyncio.create_task(log_reading.get(namespace, pod.name, podRunningTimeout="1m30s"))
+    await asyncio.sleep(1)
+    assert not asking.done()
+    kubectl = log_plane.plane.kubectl
+    await asyncio.to_thread(kubectl, "label", "node", "--all", f"there={namespace}", "--overwrite")
+    answer = await asking
+    assert (answer.status_code, answer.text) == (200, "at last\n")
 
 
 async def test_an_agent_that_does_not_answer(

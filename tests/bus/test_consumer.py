@@ -19,6 +19,7 @@ from schemas.errors import ContractError
 from schemas.presence import Health, ServiceHeartbeat
 from schemas.topology import DEAD_LETTERS, HEARTBEATS, SNAPSHOTS, Stream
 from services.runtime.bus import consumer as consuming
+from services.runtime.bus import pull as pulling
 from services.runtime.bus.client import Bus, BusUnavailable
 from services.runtime.bus.consumer import (
     AckPosition,
@@ -136,18 +137,17 @@ async def test_a_delivery_says_what_the_stream_knows(own_broker: RunningBroker, 
     assert max(reader.calls) <= 2
 
 
-async def test_a_new_message_is_handled_at_once(bus: Connect) -> None:
+async def test_a_new_message_is_handled_at_once(bus: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiting reader gets a message when it is stored, not when a pull ends."""
+    monkeypatch.setattr(pulling, "EXPIRES", 90.0)
     agent, master = await bus(B.durable), await bus("master")
     reader = Reader(master, filters=[f"atlhyper.up.kubernetes.b.snapshot.{B.shard}"])
     async with reader.running():
         await until(lambda: reader.consumer.last_error == "")
         await asyncio.sleep(0.3)
         before = len(reader.seen)
-        started = time.monotonic()
         await agent.publish(subjects.snapshot(B), frame(B, 1))
         await until(lambda: len(reader.seen) > before)
-        assert time.monotonic() - started < 0.5
 
 
 # --- poison ------------------------------------------------------------------------------------------
@@ -318,8 +318,12 @@ async def test_a_cursor_resumes_after_what_was_committed(own_broker: RunningBrok
     async with second.running():
         await until(lambda: len(first.seen) + len(second.seen) == 13)
     assert first.sequences + second.sequences == list(range(1, 14))
-    info = await master.api(f"$JS.API.STREAM.INFO.{SNAPSHOTS.name}")
-    assert info["state"]["consumer_count"] == 0  # neither left its consumer behind
+
+    async def none_left_behind() -> bool:
+        info = await master.api(f"$JS.API.STREAM.INFO.{SNAPSHOTS.name}")
+        return bool(info["state"]["consumer_count"] == 0)
+
+    await until(none_left_behind)
 
 
 async def test_a_cursor_of_another_stream_starts_from_the_beginning(
@@ -343,9 +347,10 @@ async def test_a_cursor_of_another_stream_starts_from_the_beginning(
 
 
 async def test_a_broker_killed_under_a_reader_costs_no_message_and_few_seconds(
-    own_broker: RunningBroker, bus: Connect
+    own_broker: RunningBroker, bus: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kill -9 of the broker while a pull waits: back within seconds, every message is read once."""
+    monkeypatch.setattr(pulling, "EXPIRES", 90.0)
     agent, master = await bus(A.durable), await bus("master")
     reader = Reader(master, batch=10)
     await publish(agent, 1, 25)
@@ -359,11 +364,9 @@ async def test_a_broker_killed_under_a_reader_costs_no_message_and_few_seconds(
         started = time.monotonic()
         await agent.wait_connected()
         await master.wait_connected()
-        assert time.monotonic() - started < 8
-        started = time.monotonic()
+        assert time.monotonic() - started < 10
         await publish(agent, 26, 30)
-        await until(lambda: len(reader.seen) == 30)
-        assert time.monotonic() - started < 3  # far below the time a pull waits
+        await until(lambda: len(reader.seen) == 30)  # far below the time that a pull waits
     assert reader.sequences == list(range(1, 31))
 
 
@@ -455,45 +458,49 @@ async def test_some_wait_for_others_and_nothing_is_passed_over(
 # --- acknowledgements --------------------------------------------------------------------------------
 
 
+async def all_acknowledged(bus: Bus, durable: str) -> bool:
+    """Whether that consumer has handed out everything, and nothing will come again."""
+    info = await bus.api(f"$JS.API.CONSUMER.INFO.{SNAPSHOTS.name}.{durable}")
+    return (info["num_pending"], info["num_ack_pending"]) == (0, 0)
+
+
 async def test_acknowledged_messages_are_not_handed_out_again_and_others_are(
     own_broker: RunningBroker, bus: Connect
 ) -> None:
     """A reader that stops in the middle: what it handled stays handled, the rest goes to the next one."""
     agent, master = await bus(A.durable), await bus("master")
     await publish(agent, 1, 6)
-    first = Reader(master, position=AckPosition("shared"), batch=3)
+    first = Reader(master, position=AckPosition("shared", ack_wait=90.0), batch=3)
     first.failures = {4: Retry("not now")}
     async with first.running():
         await until(lambda: first.sequences == [1, 2, 3] and len(first.calls) >= 2)
-    second = Reader(master, position=AckPosition("shared"))
-    started = time.monotonic()
+    second = Reader(master, position=AckPosition("shared", ack_wait=90.0))
     async with second.running():
-        await until(lambda: sorted(second.sequences) == [4, 5, 6])
-        assert time.monotonic() - started < 2  # given back, not waited for
+        await until(lambda: sorted(second.sequences) == [4, 5, 6])  # given back, not waited for
         await until(lambda: second.consumer.lag == 0)
-    info = await master.api(f"$JS.API.CONSUMER.INFO.{SNAPSHOTS.name}.shared")
-    assert info["num_ack_pending"] == 0
+    await until(lambda: all_acknowledged(master, "shared"))
 
 
 async def test_a_slow_handler_keeps_its_messages(own_broker: RunningBroker, bus: Connect) -> None:
     """Handling that takes longer than the ack wait is not handed to somebody else meanwhile."""
     agent, master = await bus(A.durable), await bus("master")
     await publish(agent, 1, 4)
+    ack_wait = 9.0  # extended at a third of it: a slow machine may stand still for the rest
     seen: list[tuple[str, int]] = []
 
     def slow(name: str) -> Consumer:
         async def handle(deliveries: Sequence[Delivery], _cursor: Cursor | None) -> None:
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1.4 * ack_wait)
             seen.extend((name, delivery.stream_sequence) for delivery in deliveries)
 
-        position = AckPosition("slow", ack_wait=0.5)
+        position = AckPosition("slow", ack_wait=ack_wait)
         return Consumer(
             master, SNAPSHOTS, [subjects.ALL_SNAPSHOTS], position, handle, service="master", batch=2
         )
 
     tasks = [asyncio.create_task(slow(name).run()) for name in ("one", "two")]
-    await until(lambda: len(seen) >= 4)
-    await asyncio.sleep(1.0)
+    await until(lambda: len(seen) >= 4, 90)
+    await until(lambda: all_acknowledged(master, "slow"))
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -505,13 +512,11 @@ async def test_poison_at_a_durable_is_settled(own_broker: RunningBroker, bus: Co
     agent, master = await bus(A.durable), await bus("master")
     await agent._connection().request(subjects.snapshot(A), b"junk", {})
     await publish(agent, 1, 1)
-    reader = Reader(master, position=AckPosition("poisoned", ack_wait=0.5))
+    reader = Reader(master, position=AckPosition("poisoned", ack_wait=90.0))
     async with reader.running():
         await until(lambda: reader.seen)
-        await asyncio.sleep(1.0)
+        await until(lambda: all_acknowledged(master, "poisoned"))
     assert (len(reader.seen), len(reader.poison)) == (1, 1)
-    info = await master.api(f"$JS.API.CONSUMER.INFO.{SNAPSHOTS.name}.poisoned")
-    assert info["num_ack_pending"] == 0
 
 
 @pytest.mark.parametrize("where", ["handler", "store", "load", "hook"])
@@ -536,7 +541,7 @@ async def test_reader_that_was_replaced_ends(
             monkeypatch.setattr(reader.cursors, {"store": "save", "load": "load"}[where], refuse)
     await publish(agent, 1, 3)
     with pytest.raises(ReaderReplaced):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reader.consumer.run()
     assert len(reader.calls) <= 3
     if where in ("handler", "load"):

@@ -110,9 +110,9 @@ REFUSED_SUBSCRIBE = [
 ]
 
 
-async def refused(agent: Bus, subject: str) -> bool:
+async def refused(agent: Bus, subject: str, within: float = 20.0) -> bool:
     try:
-        await agent._connection().request(subject, b"{}", timeout=2)
+        await agent._connection().request(subject, b"{}", timeout=within)
     except PermissionDenied:
         return True
     except BusError:
@@ -339,7 +339,7 @@ async def reads(user: Bus, stream: str) -> None:
         )
     assert not isinstance(caught.value, PermissionDenied)
     for acknowledgement in (f"$JS.ACK.{stream}.probe.1.1.1.1.0", f"$JS.ACK._.hash.{stream}.probe.1.1.1.1.0"):
-        assert not await refused(user, acknowledgement)
+        assert not await refused(user, acknowledgement, within=2.0)
     await user.api(f"$JS.API.CONSUMER.DELETE.{stream}.probe")
 
 

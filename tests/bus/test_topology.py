@@ -156,7 +156,7 @@ def deployed(tmp_path: Path, unused_tcp_port: int) -> Any:
         yield BusSettings(home=tmp_path, nats_url=f"tls://127.0.0.1:{unused_tcp_port}", tls_ca=certificate)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 async def test_the_deployed_files_make_the_same_broker(deployed: BusSettings) -> None:
@@ -204,7 +204,7 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
         ],
         check=True,
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )  # fmt: skip
     return certificate, key
 
@@ -228,7 +228,7 @@ async def test_the_nats_command_takes_the_deployed_streams(own_broker: RunningBr
             "stream", "add", "--config", str(Path(__file__).parents[2] / path),
         ]  # fmt: skip
         done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=20, check=False
+            subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert await topology.diff(operator) == []

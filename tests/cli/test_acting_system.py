@@ -235,6 +235,12 @@ def test_live(do: Do, control_plane: ControlPlane, namespace: str) -> None:
     kept = json.loads(control_plane.kubectl("-n", namespace, "get", "deploy", "web", "-o", "json"))
     assert shown["metadata"]["uid"] == kept["metadata"]["uid"]
     assert shown["spec"] == kept["spec"]
+    control_plane.kubectl("-n", namespace, "create", "serviceaccount", "robot")
+    robot = yaml.safe_load(
+        well(do("get", "serviceaccounts.v1/robot", "-n", namespace, "--live", "-o", "yaml"))
+    )
+    kept = json.loads(control_plane.kubectl("-n", namespace, "get", "serviceaccount", "robot", "-o", "json"))
+    assert (robot["kind"], robot["metadata"]["uid"]) == ("ServiceAccount", kept["metadata"]["uid"])
 
 
 @pytest.mark.usefixtures("deployment")

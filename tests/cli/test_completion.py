@@ -97,8 +97,16 @@ async def test_what_there_is(
     served: httpx.AsyncClient, tmp_path: Path, line: str, offered: list[str]
 ) -> None:
     """Names of objects and nodes come from the API."""
+    assert await offered_by(served, line, tmp_path) == offered
+
+
+async def offered_by(served: httpx.AsyncClient, line: str, folder: Path) -> list[str]:
+    """What an API makes be offered: asked again, since nobody who types waits for a second or longer."""
     variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
-    assert await asyncio.to_thread(completed, "bash", line, tmp_path, variables) == offered
+    offered: list[str] = []
+    for _ in range(5):
+        offered = offered or await asyncio.to_thread(completed, "bash", line, folder, variables)
+    return offered
 
 
 @pytest.mark.usefixtures("two_clusters")
@@ -107,6 +115,4 @@ async def test_ids_of_commands(
 ) -> None:
     """Those that may be meant."""
     assert (await atlhyper("cordon", "n1", "--cluster", "eu")).exit_code == 0
-    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
-    offered = await asyncio.to_thread(completed, "bash", "atlhyper commands show 0", tmp_path, variables)
-    assert offered == [agents.asked[0].id]
+    assert await offered_by(served, "atlhyper commands show 0", tmp_path) == [agents.asked[0].id]

@@ -19,7 +19,7 @@ from tests.cli.command import ATLHYPER, environment
 from tests.tokens import TOKEN
 from tests.waiting import until
 
-LONG = 20.0
+LONG = 40.0
 
 
 class Running:
@@ -41,6 +41,10 @@ class Running:
         except TimeoutError:
             raise AssertionError(f"no line with {words} in {self.lines}, {self.notes}") from None
         return str(found())
+
+    async def notes_have(self, words: str) -> None:
+        """Wait for them on standard error."""
+        await until(lambda: any(words in line for line in self.notes), LONG)
 
 
 Start = Callable[..., Awaitable[Running]]
@@ -129,11 +133,11 @@ async def test_selectors_hold_for_what_changes(fleet: Fleet, followed: str, tmp_
     assert sorted(changes) == [("ADDED", "b"), ("DELETED", "a")]
 
 
-async def test_only_what_changes(fleet: Fleet, followed: str, tmp_path: Path) -> None:
+async def test_only_what_changes(fleet: Fleet, followed: str, hub: Hub, tmp_path: Path) -> None:
     """`--watch-only` leaves out what is there; the first change brings the header."""
     await fleet.state("eu", {"pods": [pod("web-0")]})
     async with started(followed, tmp_path, "get", "pods", "--watch-only") as running:
-        await asyncio.sleep(1.5)  # until it follows; a change before would be one that it need not show
+        await until(lambda: hub._readers == 1)  # a change before would be one that it need not show
         await fleet.state("eu", {"pods": [pod("web-0"), pod("web-1")]})
         await running.shows("web-1")
     assert running.lines[0].startswith("NAME")

@@ -15,6 +15,7 @@ from services.cli import render
 from services.cli.resources import plural
 from services.persistence import queries
 from services.persistence.database.errors import QueryTimeout
+from tests.api.commanding import announce
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.cli.conftest import Run, words
 
@@ -272,6 +273,25 @@ async def test_agents_show_their_problems(fleet: Fleet, atlhyper: Run) -> None:
     assert "secrets forbidden (may not list)" in (await atlhyper("agents", "-o", "wide")).stdout
     assert (await atlhyper("get", "clusters", "-o", "name")).stdout == "kubernetes/eu\nkubernetes/us\n"
     assert json.loads((await atlhyper("agents", "us", "-o", "json")).stdout)["id"] == "us"
+
+
+@pytest.mark.usefixtures("two_clusters")
+async def test_an_agent_shows_what_it_can_do(fleet: Fleet, atlhyper: Run) -> None:
+    """Of one agent, the actions that it has announced, with the names of their parameters; whole in JSON."""
+    schema = {"properties": {"replicas": {"type": "integer"}, "current_replicas": {}}}
+    actions = {"scale": schema, "restart": {}}
+    await announce(fleet, "us", actions=actions, time=NOW + timedelta(seconds=1))
+    for arguments in (("agents", "us", "-o", "wide"), ("get", "clusters", "us", "-o", "wide")):
+        lines = (await atlhyper(*arguments)).stdout.splitlines()
+        assert lines[2:] == [
+            "",
+            "ACTION    PARAMETERS",
+            "restart   <none>",
+            "scale     replicas, current_replicas",
+        ]
+    assert json.loads((await atlhyper("agents", "us", "-o", "json")).stdout)["actions"] == actions
+    for arguments in (("agents", "us"), ("agents", "-o", "wide"), ("agents", "eu", "-o", "wide")):
+        assert "ACTION" not in (await atlhyper(*arguments)).stdout
 
 
 @pytest.mark.usefixtures("two_clusters")

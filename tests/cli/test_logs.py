@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cli.log_lines import LogText
+from services.cli.logs import logs
 from tests.cli.command import ATLHYPER, environment
 from tests.logs.fixtures import LogPlane, LogSystem
 from tests.tokens import TOKEN
@@ -43,7 +44,7 @@ class Command:
         while data := os.read(source.fileno(), 65536):
             setattr(self, name, getattr(self, name) + data)
 
-    async def until(self, text: bytes, seconds: float = 30.0) -> None:
+    async def until(self, text: bytes, seconds: float = 60.0) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while text not in self.output:
@@ -59,7 +60,7 @@ class Command:
             source.close()
 
     async def wait(self) -> int:
-        code = await asyncio.to_thread(self.process.wait, 30)
+        code = await asyncio.to_thread(self.process.wait, 60)
         for reader in self._readers:
             await asyncio.to_thread(reader.join)
         return code
@@ -110,6 +111,11 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp
         [name, "-c", "app"],
         [name, "-c", "app", "--tail=2", "--timestamps"],
         [name, "-c", "app", "--since=1h"],
+        [name, "-c", "app", "--since=1h30m"],
+        [name, "-c", "app", "--since=3.5h"],
+        [name, "-c", "app", "--since=0s"],
+        [name, "-c", "app", "--pod-running-timeout=1m30s", "--max-log-requests=1"],
+        [name, "-c", "app", "--insecure-skip-tls-verify-backend", "--ignore-errors"],
         [name, "-c", "app", f"--since-time={now:%Y-%m-%dT%H:%M:%SZ}"],
         [name, "-c", "app", "--previous"],
         [name, "-c", "app", "--limit-bytes=7"],
@@ -126,13 +132,59 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp
                 for text in (output, expected)
             )
         assert output == expected, arguments
+    previous = [name, "-c", "app", "--previous"]
+    expected = await asyncio.to_thread(kubectl, "-n", namespace, "logs", *previous)
+    found = await run(log_reading, tmp_path, "-n", namespace, *previous, "--follow")  # kwok's has no end
+    assert found == (0, expected, "")
     for flag in ("--prefix", "--all-pods"):
         arguments = ["-n", namespace, "svc/web", "-c", "app", "--tail=1", flag]
         code, output, errors = await run(log_reading, tmp_path, *arguments)
         assert output == "".join(f"[pod/{pod.name}/app] line 11\n" for pod in pods)
+    many = ["-n", namespace, "-l", "app=web", "-c", "app", "--follow", "--max-log-requests=1"]
+    code, output, errors = await run(log_reading, tmp_path, *many)
+    assert (code, output) == (2, "")
+    assert "you are attempting to follow 2 log streams, but maximum allowed concurrency is 1, use" in errors
     code, output, errors = await run(log_reading, tmp_path, "-n", namespace, name, "--tail=1")
     assert (code, output) == (0, "line 11\n")
     assert errors == 'note: defaulted container "app" out of: app, sidecar\n'
+
+
+@pytest.mark.timeout(150)
+async def test_a_container_that_cannot_be_read(
+    log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
+) -> None:
+    """As kubectl: what comes before it, then the API server's words; with --ignore-errors among the lines."""
+    namespace = await asyncio.to_thread(log_plane.namespace)
+    pods = await asyncio.to_thread(lambda: log_plane.pods(namespace, 3, {"app": "web"}))
+    first, second, third = sorted(pods, key=lambda pod: pod.name)
+    for pod in pods:
+        pod.log().write_previous(f"before {pod.name}")
+    second.log().previous.unlink()
+    asked = ["-n", namespace, "-l", "app=web", "--previous"]
+
+    told = await run(log_reading, tmp_path, "-n", namespace, second.name, "--previous", "--ignore-errors")
+    assert told[0] == 0
+    assert told[1].startswith("error: ")
+    words = told[1].removeprefix("error: ")  # the API server's
+    for limit in ([], ["--limit-bytes=1000"]):
+        code, output, errors = await run(log_reading, tmp_path, *asked, *limit)
+        assert (code, output) == (1, f"before {first.name}\n")
+        assert words in errors
+        assert "--ignore-errors" in errors
+
+    expected = await asyncio.to_thread(log_plane.plane.kubectl, "logs", *asked, "--ignore-errors")
+    code, output, errors = await run(log_reading, tmp_path, *asked, "--ignore-errors")
+    assert (code, errors) == (0, "")
+    assert output == f"before {first.name}\nerror: {words}before {third.name}\n"
+    assert sorted(output.splitlines()) == sorted(expected.splitlines())
+
+
+async def test_every_option_of_kubectl(log_plane: LogPlane) -> None:
+    """Whatever `kubectl logs --help` names."""
+    text = await asyncio.to_thread(log_plane.plane.kubectl, "logs", "--help")
+    theirs = set(re.findall(r"^    (?:-\w, )?(--[a-z-]+)=", text, re.MULTILINE))
+    assert len(theirs) > 15
+    assert theirs <= {option for parameter in logs.params for option in parameter.opts}
 
 
 @pytest.mark.timeout(120)
@@ -177,6 +229,7 @@ async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
         (["web", "-l", "app=web"], 2, "name a pod"),
         (["web", "--since=1m", "--since-time=2026-11-21T08:00:00Z"], 2, "exclude"),
         (["web", "--since=soon"], 2, "since"),
+        (["web", "--pod-running-timeout=0s"], 2, "higher than zero"),
         (["web", "-A"], 2, "one namespace"),
         (["web-that-is-not"], 3, "not found"),
         (["configmaps/some"], 2, "have"),
@@ -209,3 +262,24 @@ def test_what_is_shown_and_counted_does_not_depend_on_the_pieces(data: st.DataOb
     assert pieces._out.getvalue() == answer
     assert pieces.positions() == whole.positions()
     assert [position.partition("@")[0] for position in whole.positions()] == ["web-0/app", "web-1/app"]
+
+
+def test_an_error_among_the_lines() -> None:
+    """The last word of an answer that is broken off is why; told among other lines it is shown, once."""
+    line, error = b"[pod/web-0/app] 2026-11-21T08:00:00.000000000Z text\n", b"error: no kubelet\n"
+    for pieces in ([line + error], [line, error], [line + error[:9], error[9:]]):
+        out = BytesIO()
+        text = LogText(out, timestamps=False, prefix=False, cut=False)
+        for piece in pieces:
+            text.write(piece)
+        assert (out.getvalue(), text.interrupted(), text.interrupted()) == (b"text\n", "no kubelet", "")
+        text.write(error)
+        text.write(line)
+        text.finish()
+        assert out.getvalue() == b"text\n" + error + b"text\n"
+    out = BytesIO()
+    text = LogText(out, timestamps=False, prefix=False, cut=False, errors=True)
+    for _ in range(2):
+        text.write(line + error)
+        assert not text.interrupted()
+    assert out.getvalue() == b"text\n" + error + b"text\n"

@@ -18,7 +18,7 @@ from tests.cli.command import run
 from tests.cli.conftest import Run, words
 from tests.cli.pseudoterminal import on_a_terminal
 from tests.cli.standin import Agents, Answer
-from tests.cli.test_completion import completed
+from tests.cli.test_completion import offered_by
 from tests.cli.test_follow import started
 from tests.tokens import TOKEN
 from tests.waiting import until
@@ -258,6 +258,7 @@ async def test_what_takes_too_long_goes_on(atlhyper: Run, steps: Agents) -> None
     """Exit code 124, and how to look at it, to hold it and to end it."""
     steps.act = lambda _: None
     made = await asked(atlhyper)
+    await until(lambda: steps.asked)
     result = await atlhyper("operations", "wait", made, "--timeout", "1s")
     assert result.exit_code == 124, result.output
     for decision in ("wait", "pause", "cancel"):
@@ -269,7 +270,7 @@ async def test_ctrl_c_says_that_it_goes_on(served: httpx.AsyncClient, steps: Age
     """A real process: it ends at once with 130, the operation does not."""
     steps.act = lambda _: None
     async with started(str(served.base_url), tmp_path, *RESTART, *ALL) as running:
-        await until(lambda: any("bare: begun" in line for line in running.notes), 20)
+        await running.notes_have("bare: begun")
     told = "\n".join(running.notes)
     [made] = (await served.get("/api/v1/operations")).json()["items"]
     assert f"interrupted; the operation goes on: look with `atlhyper operations wait {made['id']}`" in told
@@ -371,9 +372,7 @@ def test_until_when_one_waits(state: str, turn: str | None, expected: bool) -> N
 async def test_ids_are_completed(served: httpx.AsyncClient, atlhyper: Run, tmp_path: Path) -> None:
     """From the API, as far as they are typed."""
     made = await asked(atlhyper)
-    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
-    offered = await asyncio.to_thread(completed, "bash", "atlhyper operations show 0", tmp_path, variables)
-    assert offered == [made]
+    assert await offered_by(served, "atlhyper operations show 0", tmp_path) == [made]
 
 
 async def test_labels_are_shown(atlhyper: Run) -> None:

@@ -21,7 +21,7 @@ from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError, 
 from services.cli.cluster.processes import Processes, command_line
 from services.cli.cluster.toolchain import BuildError
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def run(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,7 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
     )
 
 
-def eventually(fact: Callable[[], object], timeout: float = 30) -> None:
+def eventually(fact: Callable[[], object], timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not fact():
         assert time.monotonic() < deadline, "it did not become true in time"
@@ -111,8 +111,8 @@ async def test_ensure_up_brings_the_demo(home: Path) -> None:
     eventually(lambda: kinds_in_demo() == set(kinds.split(",")))
     for kind in ("node", "namespace", "persistentvolume"):
         assert control_plane.kubectl("get", kind, "-o", "name")
-    control_plane.kubectl("-n", "demo", "wait", "--for=condition=Complete", "--timeout=30s", "job/migrate")
-    control_plane.kubectl("-n", "demo", "rollout", "status", "--timeout=30s", "statefulset/database")
+    control_plane.kubectl("-n", "demo", "wait", "--for=condition=Complete", "--timeout=60s", "job/migrate")
+    control_plane.kubectl("-n", "demo", "rollout", "status", "--timeout=60s", "statefulset/database")
     restarts = "-o=jsonpath={.items[0].status.containerStatuses[0].restartCount}"
     eventually(lambda: int(control_plane.kubectl("-n", "demo", "get", "pod", "-l=app=payments", restarts)))
     for workload, line in (
@@ -143,7 +143,7 @@ def test_a_cancelled_ensure_up_leaves_no_process(home: Path) -> None:
     control_plane = ControlPlane(home / "cluster")
     eventually(lambda: control_plane.pid("kube-apiserver"))
     process.terminate()
-    assert process.wait(30) == 143
+    assert process.wait(60) == 143
     assert [name for name in COMPONENTS if control_plane.pid(name)] == []
 
 
@@ -152,7 +152,7 @@ def test_pods_run(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl(
         "-n", namespace, "create", "deployment", "web", "--image=example.com/web:1", "--replicas=4"
     )
-    control_plane.kubectl("-n", namespace, "rollout", "status", "--timeout=30s", "deployment/web")
+    control_plane.kubectl("-n", namespace, "rollout", "status", "--timeout=60s", "deployment/web")
     pods = json.loads(control_plane.kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
     assert [pod["status"]["phase"] for pod in pods] == ["Running"] * 4
     assert {pod["spec"]["nodeName"] for pod in pods} <= {"node-1", "node-2", "node-3"}
@@ -177,14 +177,14 @@ def test_pods_fail_when_told_to(
     """A label makes a pod fail, or crash again and again."""
     control_plane.kubectl("-n", namespace, "run", "bad", "--image=example.com/bad:1", f"--labels={label}")
     control_plane.kubectl(
-        "-n", namespace, "wait", f"--for=jsonpath={path}={value}", "--timeout=30s", "pod/bad"
+        "-n", namespace, "wait", f"--for=jsonpath={path}={value}", "--timeout=60s", "pod/bad"
     )
 
 
 def test_logs(control_plane: ControlPlane, namespace: str) -> None:
     """`kubectl logs` shows what was appended, the previous container's too."""
     control_plane.kubectl("-n", namespace, "run", "talker", "--image=example.com/talker:1")
-    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=30s", "pod/talker")
+    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/talker")
     control_plane.append_pod_log("one", "two")
     assert control_plane.kubectl("-n", namespace, "logs", "talker", "--tail=2") == "one\ntwo\n"
     assert "exiting" in control_plane.kubectl("-n", namespace, "logs", "talker", "--previous")
@@ -193,7 +193,7 @@ def test_logs(control_plane: ControlPlane, namespace: str) -> None:
 def test_logs_are_followed(control_plane: ControlPlane, namespace: str) -> None:
     """`kubectl logs -f` shows a line that is written while it looks."""
     control_plane.kubectl("-n", namespace, "run", "talker", "--image=example.com/talker:1")
-    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=30s", "pod/talker")
+    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pod/talker")
     command = [control_plane.kubectl_program, f"--kubeconfig={control_plane.kubeconfig}", "-n", namespace]
     control_plane.append_pod_log("before")
     with subprocess.Popen(
@@ -242,6 +242,7 @@ def test_who_changes_something_may_name_its_audit_entry(own_control_plane: Contr
         },
         json={"metadata": {"name": "named"}},
         verify=ssl.create_default_context(cafile=str(layout.certificate("kube-apiserver"))),
+        timeout=30,
     )
     assert answer.status_code == 201
     entries = [json.loads(line) for line in layout.audit_log.read_text().splitlines()]
@@ -356,7 +357,7 @@ def test_two_processes_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert second.stderr.readline() == "another process is building; waiting for it\n"
         target.write_text("#!/bin/sh\n")
         target.chmod(0o755)
-    assert second.communicate(timeout=30) == (f"{target}\n", "")
+    assert second.communicate(timeout=60) == (f"{target}\n", "")
     assert second.returncode == 0
 
 

@@ -157,7 +157,8 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
                     platform="v1.36.3",
                     epoch=EPOCH,
                     interval=15,
-                    capabilities=["observe:pods"],
+                    capabilities=["observe:pods", "act:cordon"],
+                    actions={"cordon": {"type": "object", "additionalProperties": False}},
                     health=Health(healthy=True, status="running", start_time=TIME),
                     collection=[
                         Collection(
@@ -308,6 +309,10 @@ MESSAGES: dict[str, tuple[str, Envelope]] = {
                     follow=True,
                     timestamps=True,
                     prefix=True,
+                    ignore_errors=True,
+                    max_log_requests=20,
+                    pod_running_timeout=60.0,
+                    skip_tls_verify_backend=True,
                     positions=[POSITION],
                 ),
                 API,

@@ -138,7 +138,7 @@ class Container:
                 *self.words(), env=self.environment, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL
             )
 
-    async def become_healthy(self, seconds: float = 80.0) -> None:
+    async def become_healthy(self, seconds: float = 150.0) -> None:
         """Wait for it. An AssertionError shows what it says instead, also when it ends."""
         process = self.process
         assert process

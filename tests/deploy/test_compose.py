@@ -18,6 +18,7 @@ from schemas import topology
 from services.cli.cluster.control_plane import ControlPlane
 from tests.deploy import composition, settings
 from tests.deploy.composition import PROJECT, ROOT, Container, prepared
+from tests.waiting import until
 
 SPECIFICATION = Path(__file__).parent / "compose-spec" / "compose-spec.json"
 """https://github.com/compose-spec/compose-spec, schema/compose-spec.json as of commit a08f8d5."""
@@ -131,7 +132,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 stack.push_async_callback(container.stop)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_it_works(
     start: Start,
     tmp_path: Path,
@@ -173,7 +174,11 @@ async def test_it_works(
     assert (secrets / "cli.token").stat().st_mode & 0o777 == 0o600
     cli = start("cli")
     address = {"ATLHYPER_URL": cli.local("http://127.0.0.1:8080")}
-    assert re.search(r"default-cluster +live", await cli.run("agents", **address))
+
+    async def live() -> bool:  # once the master has committed its first heartbeat
+        return bool(re.search(r"default-cluster +live", await cli.run("agents", **address)))
+
+    await until(live, 60)
     assert "as they should be" in await cli.run("doctor", **address)
     for container in reversed(running):
         assert await container.stop() == 0, container.log[-2000:]

@@ -95,7 +95,7 @@ async def test_each_right_is_used(
     async def all_announced() -> bool:  # the authorizer learns of roles in its own time
         return set(await act.actions.announce()) == {f"act:{name}" for name in ACTIONS}
 
-    await until(all_announced)
+    await until(all_announced, 60)
     objects = {item["kind"]: item for item in every_managed_kind()}
     await cluster.create(*objects.values())
     for resource in SCALABLE:

@@ -19,7 +19,8 @@ from tests.bus.fixtures import Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, body_of
 
-pytestmark = pytest.mark.cluster  # its programs are built before the first test, this one among them
+# Of a cluster: its programs are built before the first test, this one among them.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "inspect-with-nats.md"
 LOCAL = kubernetes("local")
@@ -49,7 +50,7 @@ class NatsCommand:
             stderr=asyncio.subprocess.STDOUT,
         )
         try:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 output, _ = await process.communicate()
         finally:
             if process.returncode is None:
@@ -63,7 +64,7 @@ def nats(own_broker: RunningBroker, tmp_path: Path) -> NatsCommand:
     """The command; it keeps its own files in a folder of the test."""
     seed = credentials.seed_file(own_broker.home, "reader")
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    variables = {**home, "NATS_URL": own_broker.url, "NATS_NKEY": str(seed), "NATS_TIMEOUT": "2s"}
+    variables = {**home, "NATS_URL": own_broker.url, "NATS_NKEY": str(seed), "NATS_TIMEOUT": "8s"}
     return NatsCommand(ensure_binaries(["nats"])["nats"], variables)
 
 

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import httpx
 
-from services.runtime.listen import any_port
+from tests.ports import free_port
 
-START = 90.0
+START = 120.0
 STOP = 30.0
 LISTENS = ("NATS_LISTEN", "API_LISTEN", "MASTER_METRICS_LISTEN", "AGENT_METRICS_LISTEN")
 
@@ -32,11 +32,11 @@ class System:
             "HOME": str(home),
             "AGENT_KUBECONFIG": str(kubeconfig),
             "AGENT_CLUSTER_ID": cluster_id,
-            **{name: f"127.0.0.1:{any_port('127.0.0.1')}" for name in LISTENS},
+            **{name: f"127.0.0.1:{free_port()}" for name in LISTENS},
             **variables,
         }
         self._process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(timeout=30)
+        self.http = httpx.Client(timeout=90)
         """With the token that `up` has made."""
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class System:
             if not token:
                 return rows
 
-    def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Wait for something; what `condition` returned."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):

@@ -17,7 +17,7 @@ from services.cli.cluster.nodes import node_manifest
 from tests.e2e.system import System
 from tests.processes import pause
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def post(system: System, body: dict[str, Any], key: str) -> tuple[int, dict[str,
     """Status and answer of POST /commands, which waits for the end."""
     answer = system.http.post(
         f"{system.api_url}/api/v1/commands",
-        params={"wait": "20s"},
+        params={"wait": "60s"},
         json={"cluster_id": system.cluster_id, **body},
         headers={"Idempotency-Key": key},
     )

@@ -136,26 +136,40 @@ class LogPlane:
         **spec: Any,
     ) -> list[LogPod]:
         """Pods that are Ready."""
-        pods = [
+        pods = self.names(namespace, count)
+        self.create(pods, labels, containers, **spec)
+        names = [f"pod/{pod.name}" for pod in pods]
+        self.plane.kubectl(
+            "-n", namespace, "wait", "--for=condition=Ready", "--timeout=50s", *names, timeout=60
+        )
+        return pods
+
+    def names(self, namespace: str, count: int) -> list[LogPod]:
+        """Pods that are not there yet."""
+        return [
             LogPod(namespace, f"log-{number}", self._folder / f"log-{number}")
             for number in itertools.islice(self._numbers, count)
         ]
+
+    def create(
+        self,
+        pods: list[LogPod],
+        labels: dict[str, str] | None = None,
+        containers: Sequence[str] = ("app",),
+        **spec: Any,
+    ) -> None:
+        """Have them, whether or not they start."""
         items = [
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": pod.name, "namespace": namespace, "labels": labels or {}},
+                "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": labels or {}},
                 "spec": {"containers": [{"name": name, "image": "none"} for name in containers], **spec},
             }
             for pod in pods
         ]
         document = {"apiVersion": "v1", "kind": "List", "items": items}
         self.plane.kubectl("create", "-f", "-", stdin=json.dumps(document))
-        names = [f"pod/{pod.name}" for pod in pods]
-        self.plane.kubectl(
-            "-n", namespace, "wait", "--for=condition=Ready", "--timeout=50s", *names, timeout=60
-        )
-        return pods
 
 
 @pytest.fixture(scope="session")
@@ -261,7 +275,7 @@ class Reader:
         """Whole lines."""
         return bytes(self.data).split(b"\n")[:-1]
 
-    async def until(self, condition: Any, seconds: float = 20.0) -> None:
+    async def until(self, condition: Any, seconds: float = 40.0) -> None:
         try:
             async with asyncio.timeout(seconds):
                 while not condition(self):

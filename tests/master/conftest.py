@@ -43,7 +43,7 @@ class Fleet:
         async def same() -> bool:
             return await self.rows(source.target) == source.held
 
-        await until(same)
+        await until(same, 60)
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ from services.persistence.database.engine import Database
 from services.runtime import failpoints
 from services.runtime.bus import client
 from services.runtime.failpoints import Point
-from services.runtime.listen import any_port
 from services.runtime.tasks import cancelled
 from tests.agent.commands.running import running
 from tests.agent.commands.world import World, WorldActions
 from tests.bus.fixtures import AGENTS, RunningBroker
 from tests.faults.audit import Audit
 from tests.forked import ForkedService
+from tests.ports import free_port
 from tests.tokens import AUTHORIZED
 from tests.waiting import until
 
@@ -46,11 +46,11 @@ TAKES = 0.8
 """Seconds of one effect: so many commands are under way, and not thousands done."""
 CALL = 10.0
 """Seconds of one request at most."""
-REACHED = 60.0
+REACHED = 90.0
 """Seconds within which commands take a process, which starts first, to its step."""
 FEWEST = 20
 """Commands that are under way at each step."""
-TRIES = 5
+TRIES = 10
 """To have so many: when many have just ended, their authors ask for the next ones a moment later."""
 HELD = "sleep=0.5"
 """Seconds for which a process stays at its step while the broker is killed."""
@@ -58,7 +58,7 @@ EVERY = 3
 """Of the times that it comes by it stays at each third, or little would get done."""
 HOLDS = 600
 """The last time, counted from the first, at which it stays there: more than it comes by."""
-SETTLED = 40.0
+SETTLED = 120.0
 """Seconds within which everything has ended after the last kill."""
 TARGET = AGENTS[0]
 SCALE = ACTIONS[AgentKind.KUBERNETES]["scale"]
@@ -296,7 +296,7 @@ def _met(process: ForkedService, point: Point) -> int:
 async def stage(broker: RunningBroker, database_url: str, folder: Path) -> AsyncIterator[Stage]:
     """On a database that has the tables and the tests' token, with commands under way."""
     common = {"ATLHYPER_HOME": str(broker.home), "NATS_URL": broker.url, "DATABASE_URL": database_url}
-    address = f"127.0.0.1:{any_port('127.0.0.1')}"
+    address = f"127.0.0.1:{free_port()}"
     timing = {"MASTER_LEASE": "3s", "MASTER_COMMAND_RESEND_INTERVAL": "3s"}
     name = {"MASTER_INSTANCE": "one", "MASTER_METRICS_LISTEN": "127.0.0.1:0"}
     world = World(folder / "world.db")
@@ -312,7 +312,7 @@ async def stage(broker: RunningBroker, database_url: str, folder: Path) -> Async
         await master.start()
         authors = Authors(session, f"http://{address}")
         async with AgentSide(broker, folder / "agent.db", world).running() as agent:
-            await until(authors.able, 40)
+            await until(authors.able, 90)
             authors.begin()
             try:
                 yield Stage(broker, {"api": api, "master": master}, agent, authors, audit, world)

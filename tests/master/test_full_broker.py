@@ -15,7 +15,8 @@ TOLD = 10.0
 """Seconds."""
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.alone
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the files of another process")
 async def test_a_full_disk_of_the_broker_is_told(
     own_broker: RunningBroker, master: MasterProcess, fleet: Fleet, agent: BusAgent

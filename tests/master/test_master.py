@@ -19,7 +19,7 @@ from tests.master.conftest import Fleet, MasterProcess
 from tests.persistence.frames import FrameSource, body_of
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 
 async def events_of(fleet: Fleet) -> dict[object, object]:
@@ -144,7 +144,7 @@ async def test_silent_agent_is_lost_by_the_master_s_beats(
     master: MasterProcess, fleet: Fleet, agent: BusAgent
 ) -> None:
     """The master's beats move the clock; an agent whose heartbeats stop goes from live to lost."""
-    await agent.beat(interval=1.0)
+    await agent.beat(interval=6.0)  # so that each state lasts longer than a machine may stand still
     seen: list[AgentState] = []
 
     async def lost() -> bool:
@@ -153,7 +153,7 @@ async def test_silent_agent_is_lost_by_the_master_s_beats(
             seen.append(status.state)
         return AgentState.LOST in seen
 
-    await until(lost)
+    await until(lost, 90)
     assert seen == [AgentState.LIVE, AgentState.STALE, AgentState.LOST]
 
 
@@ -223,7 +223,7 @@ async def test_sigterm_ends_it_cleanly(master: MasterProcess, fleet: Fleet, agen
     await until(some)
     started = time.monotonic()
     assert await master.stop() == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert "Traceback" not in master.log
     await master.start()
     await fleet.until_rows(source)

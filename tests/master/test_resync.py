@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -54,36 +55,46 @@ async def test_agent_that_does_not_answer_makes_room(
     await cancelled(task)
 
 
-async def test_requests_become_rarer(resyncs: Resyncs, agent: BusAgent) -> None:
+async def test_requests_become_rarer(bus: Connect, agent: BusAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not answer is asked after twice as long each time, not in a steady beat."""
+    teller, told = Teller(await bus("master")), list[float]()
+    tell = teller.tell
+
+    async def noted(subject: str, kind: Any, body: Any) -> bool:
+        told.append(time.monotonic())
+        return await tell(subject, kind, body)
+
+    monkeypatch.setattr(teller, "tell", noted)
+    resyncs = Resyncs(teller, concurrency=1, interval=0.1, patience=30.0)
+    task = asyncio.create_task(resyncs.run())
     resyncs.want(agent.source.target, "e1", "gap")
-    await until(lambda: len(agent.heard) == 3)
-    started = time.monotonic()
-    await until(lambda: len(agent.heard) == 4)
-    assert time.monotonic() - started > 0.25
+    await until(lambda: len(agent.heard) >= 4)
+    await cancelled(task)
+    assert told[3] - told[2] > 0.25
 
 
 async def test_lost_agents_do_not_hold_up_the_others(
     bus: Connect, agent: BusAgent, second_agent: BusAgent
 ) -> None:
     """An agent that never answers rests ever longer between its turns, until it publishes again."""
-    resyncs = Resyncs(Teller(await bus("master")), concurrency=1, interval=0.1, patience=0.3)
+    resyncs = Resyncs(Teller(await bus("master")), concurrency=1, interval=0.1, patience=0.2)
     task = asyncio.create_task(resyncs.run())
     lost, there = agent, second_agent
+
+    def rests_until() -> float:
+        return resyncs._wants[lost.source.target].rests_until
+
     resyncs.want(lost.source.target, "e1", "gap")
-    await until(lambda: len(lost.heard) >= 7)  # two turns, a rest of 0.3 s and a third; then one of 0.9 s
-    await asyncio.sleep(0.4)
+    await until(lambda: rests_until() > time.monotonic() + 6)  # after 0.2, 0.6, 1.4 and 3 s of rest
+    asked, rested = len(lost.heard), rests_until()
     resyncs.want(there.source.target, "f1", "gap")
-    started = time.monotonic()
     await until(lambda: there.heard)
-    assert time.monotonic() - started < 0.2
+    assert rests_until() == rested > time.monotonic()
     resyncs.begun(there.source.target)
     resyncs.in_sync(there.source.target, "f2")
-    asked = len(lost.heard)
     resyncs.want(lost.source.target, "e1", "gap")
-    started = time.monotonic()
     await until(lambda: len(lost.heard) > asked)
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() < rested
     await cancelled(task)
 
 

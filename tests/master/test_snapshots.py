@@ -27,7 +27,7 @@ from tests.master.conftest import Fleet, MasterProcess
 from tests.persistence.frames import FrameSource, body_of
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(90), pytest.mark.usefixtures("own_broker")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("own_broker")]
 
 SHARD = AGENTS[0].shard
 LARGE = next(

@@ -14,7 +14,7 @@ from services.persistence.database.engine import Database
 from services.persistence.database.migrate import upgrade
 from services.persistence.database.postgresql import Limits
 
-PATIENT = Limits(idle=30.0)
+PATIENT = Limits(statement=60.0, answer=61.0, lock=30.0, idle=30.0)
 """A test that the machine has stopped for some seconds, say for its disk, finds its transaction as it was."""
 
 

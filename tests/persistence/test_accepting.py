@@ -27,6 +27,7 @@ from services.persistence.database.engine import Database
 from services.persistence.queries import CommandFilter
 from services.runtime import failpoints
 from services.runtime.failpoints import Failure, Point
+from tests.persistence.conftest import PATIENT
 
 _COMMAND = tables.table_of(tables.Command)
 _OUTBOX = tables.table_of(tables.Outbox)
@@ -111,7 +112,7 @@ async def test_a_key_stands_for_one_command_of_its_actor(db: Database) -> None:
 async def test_replicas_that_race_for_a_key_store_one(new_url: Callable[[], str]) -> None:
     """Many at the same moment, from several processes' connections: one is accepted, all name it."""
     url = new_url()
-    async with Database(url) as one, Database(url) as other:
+    async with Database(url, limits=PATIENT) as one, Database(url, limits=PATIENT) as other:
         for round_ in range(5):
             commands = [new() for _ in range(8)]
             answers = await asyncio.gather(

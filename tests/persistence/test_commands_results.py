@@ -36,7 +36,7 @@ from services.runtime.bus.cursor import Cursor
 from tests.master.commanding import Commands, command_for
 from tests.persistence.test_commands_sending import again, beat
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 A, B = ids.kubernetes("a"), ids.kubernetes("b")
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

@@ -33,6 +33,7 @@ SENT = st.lists(
 """Numbers and what was the lowest kept, in any order, as often as you like."""
 
 
+@pytest.mark.timeout(180)  # each example has a database of its own
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sent=SENT, size=st.integers(1, 5))
 def test_only_what_is_committed_is_confirmed(

@@ -15,10 +15,11 @@ from services.persistence.events.store import store_events
 from services.persistence.state.applier import FrameApplier
 from services.persistence.state.report import Report
 from services.runtime.tasks import cancelled
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import FrameSource, Log, apply_all, body_of
 from tests.persistence.test_events import observed
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 _SHARD, _TOMBSTONE = tables.table_of(tables.Shard), tables.table_of(tables.Tombstone)
 _RESOURCE, _EVENT = tables.table_of(tables.Resource), tables.table_of(tables.Event)
@@ -149,7 +150,7 @@ async def test_revisions_become_visible_in_their_order(new_url: Callable[[], str
     row of it, or of one before, that it could not see then.
     """
     url = new_url()
-    async with Database(url) as db, Database(url) as other:
+    async with Database(url, limits=PATIENT) as db, Database(url, limits=PATIENT) as other:
         stage = Stage(db)
         source = stage.source
         await stage.apply(source.begin("e1"), source.put("p"), source.synced())

@@ -18,6 +18,7 @@ from services.persistence.database.engine import Database, Session
 from services.persistence.queries import BadContinue, ResourceFilter, UnknownColumn
 from services.persistence.queries.sorting import LENGTH
 from services.persistence.state.applier import FrameApplier
+from tests.persistence.conftest import PATIENT
 from tests.persistence.frames import FrameSource, Log, apply_all
 
 PODS = ResourceFilter(resource="pods")
@@ -73,6 +74,7 @@ NAMES = [f"p{number:02}" for number in range(9)]
 WRITE = st.tuples(st.sampled_from(CLUSTERS), st.sampled_from(NAMES), st.one_of(st.none(), st.integers(0, 13)))
 
 
+@pytest.mark.timeout(180)  # each example has a database of its own
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     before=st.lists(WRITE, min_size=8, max_size=25),
@@ -86,7 +88,7 @@ def test_a_row_that_does_not_change_is_on_one_page(
     """Whatever is inserted, deleted or changed between two pages: what stayed as it was is there once."""
 
     async def run() -> None:
-        async with Database(new_url()) as db:
+        async with Database(new_url(), limits=PATIENT) as db:
             writer = Writer(db)
             await writer.start()
             there: dict[tuple[str, str], int] = {}

@@ -17,11 +17,11 @@ from tests.persistence.conftest import only_on, url_of
 
 
 @only_on("sqlite")
-async def test_sqlite_is_set_up_for_us(db: Database) -> None:
+async def test_sqlite_is_set_up_for_us(new_url: Callable[[], str]) -> None:
     """Write-ahead log, foreign keys, space that can be given back; what is durable waits for the disk."""
     common = {"journal_mode": "wal", "auto_vacuum": 2, "foreign_keys": 1, "busy_timeout": 5000}
     for durable, synchronous in ((False, 1), (True, 2)):
-        async with db.write(durable=durable) as session:
+        async with Database(new_url()) as db, db.write(durable=durable) as session:
             connection = await session.connection()
             for pragma, value in {**common, "synchronous": synchronous}.items():
                 assert (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() == value

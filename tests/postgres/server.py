@@ -25,9 +25,9 @@ from typing import Any
 import asyncpg
 
 from services.persistence.database.migrate import upgrade
-from services.runtime.listen import any_port
+from tests.ports import free_port
 
-_START = 30.0  # seconds that a start, a stop or initdb may take
+_START = 60.0  # seconds that a start, a stop or initdb may take
 _TEMPLATE = "atlhyper_template"
 _DEFAULTS = {
     # A process that is killed loses nothing by it: what was written is the kernel's.
@@ -76,7 +76,7 @@ class Postgres:
 
     def launch(self) -> None:
         """Start the process and return at once: clients see how it starts up."""
-        self.port = self.port or any_port("127.0.0.1")
+        self.port = self.port or free_port()
         options = [f"{name}={value.strip(chr(39))}" for name, value in self._settings.items()]
         command = [
             *(self._bin / "postgres", "-D", self.folder / "data", "-h", "127.0.0.1", "-p", str(self.port)),
@@ -136,7 +136,7 @@ class Postgres:
 
         async def run() -> list[Any]:
             connection = await asyncpg.connect(
-                self.url(database).replace("+asyncpg", ""), timeout=5, command_timeout=_START
+                self.url(database).replace("+asyncpg", ""), timeout=_START, command_timeout=_START
             )
             try:
                 return list(await connection.fetch(sql))

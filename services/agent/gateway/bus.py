@@ -47,10 +47,16 @@ class BusGateway:
         self.clock = CoreClock()
         """By its commands: what comes over `ctl` has the time of whoever sent it, which may be wrong."""
 
+    @property
+    def connections(self) -> int:
+        return self._bus.connections
+
     async def beat(self, heartbeat: Heartbeat) -> None:
         envelope = registry.HEARTBEAT_SENT.envelope(heartbeat, source=self._source)
+        # The stream keeps one of each agent, and has to hold them when all announce at the same time.
+        compress = heartbeat.actions is not None
         try:
-            await self._bus.publish(subjects.heartbeat(self._target), envelope)
+            await self._bus.publish(subjects.heartbeat(self._target), envelope, compress=compress)
         except BusError as error:
             raise Unavailable(str(error)) from error
 

@@ -30,6 +30,10 @@ class ReaderGone(Exception):
 class MasterGateway(Protocol):
     """What an agent tells the master, and hears from it."""
 
+    @property
+    def connections(self) -> int:
+        """How many there have been to the bus: behind a new one, what was said before may be forgotten."""
+
     async def beat(self, heartbeat: Heartbeat) -> None:
         """One sign of life, not repeated. Raises Unavailable."""
 

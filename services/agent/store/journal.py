@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from sqlite3 import Connection
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from schemas.commands import CommandCompleted
 from services.agent.store import journal_rows as rows
 from services.agent.store import metrics
-from services.agent.store.file import StateDamaged, StateFile, StateUnavailable, probe
-from services.agent.store.journal_changes import Change
+from services.agent.store.file import StateDamaged, StateFile, StateUnavailable, Work, probe
+from services.agent.store.journal_changes import Change, Changes
+from services.agent.store.journal_index import Index
 from services.agent.store.journal_rows import Entry
 from services.runtime import logs
 from services.runtime.tasks import to_its_end
@@ -31,25 +31,6 @@ RETRY = 1.0
 """Seconds between two looks whether a disk that failed takes something again."""
 PRUNE = 60.0
 """Seconds between two looks for what may be forgotten."""
-KEEP = 3600.0
-"""Seconds: for so long after `finish_by` a confirmed result is kept, to answer a copy that comes late."""
-GIVE_UP = 7 * 86400.0
-"""Seconds: for so long after `finish_by` an unconfirmed one is kept, as long as RESULTS keeps it."""
-MAX_ENTRIES = 50_000
-MAX_DATA = 512 * 1024 * 1024
-"""Bytes of results' data. Beyond these bounds no command is taken."""
-
-
-class _Held(Struct):
-    """What is known in memory of every entry."""
-
-    number: int
-    start_by: float
-    """Unix seconds, as the next one."""
-    finish_by: float
-    size: int
-    done: bool
-    confirmed: bool
 
 
 class Journal:
@@ -60,22 +41,14 @@ class Journal:
         self._now = now
         self._lock = asyncio.Lock()
         """Held by whoever changes something."""
-        self._changes: list[Change] = []
-        """Those that wait for the lock."""
         self._generation = -1
+        """Of the file: what is in `_index` was read when it had set aside so many."""
         self._id = ""
-        self._number = 0
-        self._horizon = 0.0
-        self._held: dict[str, _Held] = {}
-        self._open: dict[str, Entry] = {}
-        self._unconfirmed: dict[str, None] = {}
-        self._data = 0
-        """Bytes of all results' data."""
-        self._unsaved: dict[str, tuple[Entry, bytes]] = {}
-        """Results that the disk has not taken."""
-        self._unsaved_confirmations: set[str] = set()
+        self._index = Index()
         self._failing = ""
-        metrics.COMMANDS_OPEN.set_function(lambda: len(self._open))
+        """Why the disk does not take anything; empty: it does."""
+        self._changes = Changes(self._index, self._lock, self._write, lambda: self._failing)
+        metrics.COMMANDS_OPEN.set_function(lambda: len(self._index.open))
 
     @property
     def id(self) -> str:
@@ -85,34 +58,34 @@ class Journal:
     @property
     def open(self) -> Mapping[str, Entry]:
         """What has not ended, in the order in which it came."""
-        return self._open
+        return self._index.open
 
     @property
     def unconfirmed(self) -> list[str]:
         """Ids of those that have ended and are not confirmed."""
-        return list(self._unconfirmed)
+        return list(self._index.unconfirmed)
 
     @property
     def unconfirmed_count(self) -> int:
         """How many those are."""
-        return len(self._unconfirmed)
+        return len(self._index.unconfirmed)
 
     @property
     def full(self) -> bool:
         """Whether it may not take more."""
-        return len(self._held) >= MAX_ENTRIES or self._data >= MAX_DATA
+        return self._index.full
 
     def knows(self, command_id: str) -> bool:
         """Whether it is here."""
-        return command_id in self._held
+        return command_id in self._index.held
 
     def awaits_confirmation(self, command_id: str) -> bool:
         """Whether it has ended and nobody has confirmed it."""
-        return command_id in self._unconfirmed
+        return command_id in self._index.unconfirmed
 
     def may_have_forgotten(self, start_by: datetime) -> bool:
         """Whether a command that is not here, and was to begin by then, may have been."""
-        return start_by.timestamp() <= self._horizon
+        return start_by.timestamp() <= self._index.horizon
 
     def trouble(self) -> str:
         """What a person should know, and do; empty when all is well."""
@@ -120,7 +93,7 @@ class Journal:
             return f"{self._failing}; no command is taken until the journal can be written: see to the disk"
         if self.full:
             return (
-                f"the journal is full with {len(self._held)} commands, so none is taken; "
+                f"the journal is full with {len(self._index.held)} commands, so none is taken; "
                 "see that a master runs, which confirms their results"
             )
         return ""
@@ -161,11 +134,11 @@ class Journal:
 
         Raises StateUnavailable or StateDamaged.
         """
-        if unsaved := self._unsaved.get(command_id):
+        if unsaved := self._index.unsaved.get(command_id):
             return unsaved
-        if entry := self._open.get(command_id):
+        if entry := self._index.open.get(command_id):
             return entry, b""
-        if (held := self._held.get(command_id)) is None:
+        if (held := self._index.held.get(command_id)) is None:
             return None
         number = held.number
         self._check()
@@ -184,7 +157,7 @@ class Journal:
         pruned = loop.time()
         while True:
             await asyncio.sleep(RETRY)
-            if self._failing or self._unsaved or self._generation != self._file.damaged:
+            if self._failing or self._index.unsaved or self._generation != self._file.damaged:
                 await to_its_end(self._load())
                 reloaded()
             if loop.time() - pruned > PRUNE:
@@ -200,17 +173,17 @@ class Journal:
     async def _load(self) -> None:
         """Read the file; what only memory has is written to it first."""
         async with self._lock:
-            generation = self._file.damaged
+            generation, index = self._file.damaged, self._index
             fresh = self._generation != generation
-            unsaved = dict(self._unsaved)
+            unsaved = dict(index.unsaved)
             if fresh:  # nothing of what was in the file before is in this one
-                unsaved |= {id_: (entry, b"") for id_, entry in self._open.items()}
-            held = {} if fresh else self._held
+                unsaved |= {id_: (entry, b"") for id_, entry in index.open.items()}
+            held = {} if fresh else index.held
 
             def load(db: Connection) -> rows.Loaded:
                 loaded = rows.load(db)
                 known = {row.entry.id for row in loaded.rows}
-                last = max([self._number, *(row.number for row in loaded.rows)])
+                last = max([index.number, *(row.number for row in loaded.rows)])
                 new = []
                 for id_, (entry, data) in unsaved.items():
                     if id_ in held:
@@ -218,7 +191,7 @@ class Journal:
                     elif id_ not in known:
                         new.append((last := last + 1, entry, data))
                 rows.insert(db, new)
-                rows.confirm(db, [held[id_].number for id_ in self._unsaved_confirmations if id_ in held])
+                rows.confirm(db, [held[id_].number for id_ in index.unsaved_confirmations if id_ in held])
                 probe(db)
                 return rows.load(db)._replace(damaged=loaded.damaged)  # they are mended by now
 
@@ -237,148 +210,72 @@ class Journal:
             if self._id and loaded.id != self._id:
                 _log.error("the journal is another one than before", journal=loaded.id)
             self._failing, self._generation, self._id = "", generation, loaded.id
-            self._horizon = loaded.horizon
-            self._number = max([self._number, *(row.number for row in loaded.rows)])
-            self._unsaved.clear()
-            self._unsaved_confirmations.clear()
-            self._held = {row.entry.id: _held(row.number, row.entry) for row in loaded.rows}
-            self._open = {row.entry.id: row.entry for row in loaded.rows if not row.entry.done}
-            waiting = [row.entry.id for row in loaded.rows if row.entry.done and not row.entry.confirmed]
-            self._unconfirmed = dict.fromkeys(waiting)
-            self._data = sum(held.size for held in self._held.values())
+            index.load(loaded)
 
     async def _accept(self, entries: Sequence[Entry]) -> None:
         async with self._lock:
             self._check()
             if self._failing:  # what the file holds is uncertain until it was read again
                 raise StateUnavailable(self._failing)
-            entries = [entry for entry in entries if entry.id not in self._held]  # read while we waited
-            numbered = [(self._number + place, entry, b"") for place, entry in enumerate(entries, 1)]
+            entries = [entry for entry in entries if not self.knows(entry.id)]  # read while we waited
+            numbered = [(self._index.number + place, entry, b"") for place, entry in enumerate(entries, 1)]
             lasting = any(entry.done for entry in entries)
-            try:
-                await self._file.run(lambda db: rows.insert(db, numbered), lasting=lasting)
-            except (StateUnavailable, StateDamaged) as error:
-                self._fail(error)
-                raise
-            self._number += len(entries)
-            for number, entry, _ in numbered:
-                self._held[entry.id] = _held(number, entry)
-                if entry.done:
-                    self._unconfirmed[entry.id] = None
-                else:
-                    self._open[entry.id] = entry
+            await self._write(lambda db: rows.insert(db, numbered), lasting=lasting)
+            self._index.add(entries)
 
     async def _started(self, command_id: str, seen: bytes, at: datetime, lasting: bool) -> Entry:
         def begun(entry: Entry) -> Entry:
             return replace(entry, begun=entry.begun + 1, started_at=entry.started_at or at, seen=seen)
 
-        change = await self._change(Change(command_id, begun, lasting=lasting))
-        if change.error is not None:
-            raise change.error
-        if change.entry is None:
+        entry = await self._changes.make(Change(command_id, begun, lasting=lasting))
+        if entry is None:
             raise StateDamaged(f"{command_id} has ended, its row was damaged")
-        return change.entry
+        return entry
 
     async def _done(self, command_id: str, completed: CommandCompleted, data: bytes, lasting: bool) -> None:
         def ended(entry: Entry) -> Entry:
             return rows.with_result(entry, completed, data)
 
-        await self._change(Change(command_id, ended, data, ends=True, lasting=lasting))
-
-    async def _change(self, change: Change) -> Change:
-        """Make it, and what others have asked for by then: all of them wait for the disk together."""
-        self._changes.append(change)
-        async with self._lock:
-            if change in self._changes:  # else whoever had the lock before has made it
-                changes, self._changes = self._changes, []
-                first: dict[str, Change] = {}
-                for one in changes:  # of one command one at a time: the next builds on it
-                    if first.setdefault(one.command_id, one) is not one:
-                        self._changes.append(one)
-                await self._make([one for one in first.values() if one.command_id in self._open])
-        return change
-
-    async def _make(self, changes: Sequence[Change]) -> None:
-        """In one transaction; of each command there is one."""
-        lines: list[tuple[int, Entry, bytes]] = []
-        lasting = False
-        for change in changes:
-            held = self._held[change.command_id]
-            change.entry = change.make(self._open[change.command_id])
-            if change.ends:
-                held.done, held.size = True, len(change.data)
-                self._data += len(change.data)
-                self._unconfirmed[change.command_id] = None
-            elif self._failing:  # what the file holds is uncertain until it was read again
-                change.error = StateUnavailable(self._failing)
-                continue
-            lines.append((held.number, change.entry, change.data))
-            lasting |= change.lasting
-        try:
-            self._check()
-            if lines:
-                await self._file.run(lambda db: rows.write_all(db, lines), lasting=lasting)
-        except (StateUnavailable, StateDamaged) as error:
-            self._fail(error)
-            for change in changes:
-                change.error = error
-        for change in changes:
-            assert change.entry is not None
-            if change.ends:
-                if change.error is not None:
-                    self._unsaved[change.command_id] = change.entry, change.data
-                del self._open[change.command_id]
-            elif change.error is None:
-                self._open[change.command_id] = change.entry
+        await self._changes.make(Change(command_id, ended, data, ends=True, lasting=lasting))
 
     async def _confirm(self, command_ids: Sequence[str]) -> list[str]:
         async with self._lock:
-            news = {id_: held for id_ in command_ids if (held := self._held.get(id_)) and held.done}
-            news = {id_: held for id_, held in news.items() if not held.confirmed}
-            if not news:
+            index = self._index
+            if not (news := index.news(command_ids)):
                 return []
-            for id_, held in news.items():
-                held.confirmed = True
-                self._unconfirmed.pop(id_, None)
-                if unsaved := self._unsaved.get(id_):
-                    self._unsaved[id_] = replace(unsaved[0], confirmed=True), unsaved[1]
-                elif held.size > rows.KEPT_DATA:
-                    self._data -= held.size
-                    held.size = 0
-            numbers = [held.number for id_, held in news.items() if id_ not in self._unsaved]
+            numbers = [index.held[id_].number for id_ in news if id_ not in index.unsaved]
+            saved = True
             try:
-                self._check()
-                await self._file.run(lambda db: rows.confirm(db, numbers))
-            except (StateUnavailable, StateDamaged) as error:
-                self._fail(error)
-                self._unsaved_confirmations.update(news)
-            return list(news)
+                await self._write(lambda db: rows.confirm(db, numbers))
+            except (StateUnavailable, StateDamaged):
+                saved = False
+            index.confirm(news, saved=saved)
+            return news
 
     async def _prune(self) -> None:
         async with self._lock:
-            now = self._now().timestamp()
-            old = {
-                id_: held
-                for id_, held in self._held.items()
-                if held.done and now > held.finish_by + (KEEP if held.confirmed else GIVE_UP)
-            }
+            old = self._index.old(self._now().timestamp())
             if not old or self._failing or self._generation != self._file.damaged:
                 return
             numbers = [held.number for held in old.values()]
-            horizon = max([self._horizon, *(held.start_by for held in old.values())])
+            horizon = max([self._index.horizon, *(held.start_by for held in old.values())])
             try:
-                await self._file.run(lambda db: rows.forget(db, numbers, horizon), lasting=True)
-            except (StateUnavailable, StateDamaged) as error:
-                self._fail(error)
+                await self._write(lambda db: rows.forget(db, numbers, horizon), lasting=True)
+            except (StateUnavailable, StateDamaged):
                 return
-            self._horizon = horizon
-            for id_, held in old.items():
-                del self._held[id_]
-                self._data -= held.size
-                self._unconfirmed.pop(id_, None)
-                if not held.confirmed:
-                    metrics.RESULTS_GIVEN_UP.inc()
-                    _log.error("a result was given up, nobody confirmed it", command=id_)
+            self._index.forget(old, horizon)
+            for id_ in [id_ for id_, held in old.items() if not held.confirmed]:
+                metrics.RESULTS_GIVEN_UP.inc()
+                _log.error("a result was given up, nobody confirmed it", command=id_)
+
+    async def _write(self, work: Work[None], *, lasting: bool = False) -> None:
+        """Do `work` on the file that was read. Raises StateUnavailable or StateDamaged, and notes it."""
+        try:
+            self._check()
+            await self._file.run(work, lasting=lasting)
+        except (StateUnavailable, StateDamaged) as error:
+            self._fail(error)
+            raise
 
     def _check(self) -> None:
         if self._generation != self._file.damaged:
@@ -388,9 +285,3 @@ class Journal:
         if not self._failing:
             _log.error("the journal can't be written", reason=str(error))
         self._failing = str(error)
-
-
-def _held(number: int, entry: Entry) -> _Held:
-    size = 0 if entry.confirmed and entry.data_size > rows.KEPT_DATA else entry.data_size
-    start_by, finish_by = entry.start_by.timestamp(), entry.finish_by.timestamp()
-    return _Held(number, start_by, finish_by, size, entry.done, entry.confirmed)

@@ -57,6 +57,8 @@ def intent(wanted: Wanted, kind: AgentKind) -> Intent:
     action = _action(wanted.action, kind)
     about = _object(wanted, action)
     content.checked(action.params, wanted.params, "params")
+    if refusal := action.refusal(wanted.params):
+        raise wrong("params", refusal, "do it by other means: no agent does it")
     if wanted.dry_run and not action.dry_run:
         raise wrong("dry_run", f"{action.name} cannot be tried without an effect", "leave it out")
     return Intent(action, about, dict(wanted.params), wanted.dry_run)

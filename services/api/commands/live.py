@@ -57,6 +57,10 @@ async def wish(session: Session, target: Target, resource: str, namespace: str, 
         "name": name,
     }
     content.checked(action.params, params)
+    if refusal := action.refusal(params):
+        raise ProblemError(
+            problems.CLUSTER_REFUSES, refusal, "what was collected, if it is, is there without /live"
+        )
     return Intent(action, CommandObject(), params, dry_run=False)
 
 

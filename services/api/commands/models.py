@@ -64,8 +64,9 @@ class Command(Struct, kw_only=True):
     finish_by: Annotated[
         datetime,
         Meta(
-            description="It has ended by then, in whichever state; `unknown` comes up to 10s later "
-            "(MASTER_COMMAND_GRACE)."
+            description="Its agent cuts it off then. Its end, in whichever state, may be stored up to 10s "
+            "later (MASTER_COMMAND_GRACE); where none is reported by then, nor after an outage for as long, "
+            "it is `unknown`."
         ),
     ]
     state: Annotated[

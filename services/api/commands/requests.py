@@ -18,7 +18,7 @@ MAX_TIMEOUT = 86400.0
 _NAME = r"^[^/%\x00-\x20\x7f]+$"
 _NAMESPACE = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$"
 _RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$"
-_DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+_DURATION = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 
 Duration = Annotated[
     float,
@@ -107,8 +107,8 @@ class NewCommand(Wanted):
     finish_by: Annotated[
         datetime | None,
         Field(
-            description="It has ended by then; `unknown`, if nobody can tell, comes up to 10s later "
-            "(MASTER_COMMAND_GRACE)."
+            description="Its agent cuts it off then. Its end may be stored up to 10s later "
+            "(MASTER_COMMAND_GRACE), as `unknown` where nobody can tell it."
         ),
     ] = None
     timeout: Annotated[

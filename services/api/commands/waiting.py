@@ -66,10 +66,8 @@ class CommandNews:
         if envelope.type != registry.COMMANDS_CHANGED.name:
             raise ContractError(f"{envelope.type!r} does not speak of commands")
         told: CommandsChanged = registry.COMMANDS_CHANGED.decode(envelope.data)
-        for command_id in self._waiting.keys() & set(told.command_ids):
-            event, count = self._waiting[command_id]
-            self._waiting[command_id] = asyncio.Event(), count
-            event.set()
+        for command_id in self._waiting.keys() & set(told.ended):
+            self._waiting[command_id][0].set()
 
     async def ended(self, id: str, seconds: float) -> bool:
         """Wait for the end of a command at most so long; whether it has ended. Raises DatabaseUnavailable."""
@@ -78,7 +76,6 @@ class CommandNews:
         self._waiting[id] = event, count + 1
         try:
             while True:
-                event, _ = self._waiting[id]  # set by what comes from now on and is not read now
                 async with self._database.read() as session:
                     state = await queries.command_state(session, id)
                 if state is None or CommandState(state).terminal:
@@ -86,7 +83,8 @@ class CommandNews:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closing:
                     return False
-                await set_within(event, min(left, POLL))
+                if await set_within(event, min(left, POLL)) and not self._closing:
+                    return True  # a master that says so has committed it
         finally:
             event, count = self._waiting[id]
             if count > 1:

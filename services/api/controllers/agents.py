@@ -63,9 +63,12 @@ class AgentController(Controller):
         async with database.read() as session:
             status = await find_agent(session, parameters.target(kind, id))
             summaries = await queries.summaries(session, [status.target])
+            announced = await queries.announced(session, [status])
             reading = await queries.clock(session)
         agent = _agent(status, summaries[status.target])
-        return OneAgent(**structs.asdict(agent), clock=_clock(reading, clock))
+        return OneAgent(
+            **structs.asdict(agent), actions=announced.get(status.target), clock=_clock(reading, clock)
+        )
 
 
 async def _list(

@@ -11,6 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 from schemas.commands import OPEN_STATES, CommandState
 from services.api import examples, parameters
 from services.api.commands import accepting, models, showing
+from services.api.commands.announced import check_known
 from services.api.commands.keys import Key, key_text, same
 from services.api.commands.requests import SHAPES, CancelWanted, NewCommand
 from services.api.commands.waiting import MAX_WAIT, CommandNews
@@ -226,9 +227,11 @@ async def _accepted(
         target = accepting.target(wanted)
         wish = accepting.intent(wanted, target.kind)
         status = await find_agent(session, target)
+        announced = await queries.announced(session, [status]) if wish.params else {}
         now = await database_clock.now(await session.connection())
     start_by, finish_by = accepting.times(wanted, wish.action, now)
     command = accepting.command(wish, status, actor, now, start_by, finish_by)
+    check_known(wish, status, announced.get(target, {}))
     known = await accept(database, command, idempotency_key=key, fingerprint=fingerprint)
     if known is not None:
         return same(known, fingerprint, "command")

@@ -109,14 +109,16 @@ class LiveController(Controller):
         assert command is not None
         found = live.object_read(command, seconds)
         headers = {"cache-control": "no-store"}
+        age = max(0.0, round((now - command.row.finished_at).total_seconds(), 3))
         if format is Format.YAML or (format is None and _asks_for_yaml(request)):
-            origin = f"# {target}, {found.read_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, command {command_id}\n"
+            read_at = f"{found.read_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            origin = f"# {target}, {read_at}, {age:.3f}s ago, command {command_id}\n"
             text = await asyncio.to_thread(_yaml, found.object)
             return Response(cast(LiveObject, (origin + text).encode()), media_type=YAML, headers=headers)
         shown = LiveObject(
             object=cast(Any, found.object),
             read_at=found.read_at,
-            age=max(0.0, round((now - command.row.finished_at).total_seconds(), 3)),
+            age=age,
             command_id=command_id,
         )
         return Response(shown, headers=headers)

@@ -26,6 +26,8 @@ from services.runtime.settings import parse_duration
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LONGEST = 100 * 365 * 86400
 """Seconds; the API server counts in nanoseconds, which end after 292 years."""
+_LONGEST_WAIT = 86400.0
+"""Seconds to wait for a pod."""
 MAX_CONTAINERS = 50
 MAX_POSITIONS = 200
 
@@ -48,7 +50,8 @@ Follow = Annotated[
     QueryParameter(description="Go on with what is written, until the reader leaves or the container ends."),
 ]
 Previous = Annotated[
-    bool, QueryParameter(description="Of the container's run before this one; it cannot be followed.")
+    bool,
+    QueryParameter(description="Of the container's run before this one; with `follow` it ends all the same."),
 ]
 Tail = Annotated[
     int | None, QueryParameter(description="Lines from the end, of each container.", ge=0, le=2**31 - 1)
@@ -56,7 +59,8 @@ Tail = Annotated[
 Since = Annotated[
     str | None,
     QueryParameter(
-        description="Only what is not older than `5m`, or than a time such as 2026-11-21T08:00:00Z.",
+        description="Only what is not older than `5m` or `1h30m`, or than a time such as "
+        "2026-11-21T08:00:00Z.",
         examples=[Example(value="5m")],
         max_length=64,
     ),
@@ -70,6 +74,39 @@ Prefix = Annotated[
     bool | None,
     QueryParameter(
         description="Begin each line with `[pod/<pod>/<container>] `. By default where there can be several."
+    ),
+]
+IgnoreErrors = Annotated[
+    bool,
+    QueryParameter(
+        name="ignoreErrors",
+        description="What fails with one container is a line `error: …` among the others', and not the end.",
+    ),
+]
+MaxLogRequests = Annotated[
+    int | None,
+    QueryParameter(
+        name="maxLogRequests",
+        description="Containers that may be followed at once; by default, and at most, 100.",
+        ge=1,
+        le=2**31 - 1,
+    ),
+]
+PodRunningTimeout = Annotated[
+    str,
+    QueryParameter(
+        name="podRunningTimeout",
+        description="How long to wait for what has no log yet: for a pod that is being started, and, unless "
+        "it is followed, for the first pod of a workload. At most `24h`.",
+        max_length=64,
+    ),
+]
+SkipTls = Annotated[
+    bool,
+    QueryParameter(
+        name="insecureSkipTLSVerifyBackend",
+        description="The API server need not check who the kubelet is, as where its certificate has expired: "
+        "somebody between them could change the lines.",
     ),
 ]
 Resume = Annotated[
@@ -103,11 +140,13 @@ async def log_request(
     limit_bytes: LimitBytes = None,
     timestamps: Timestamps = False,
     prefix: Prefix = None,
+    ignore_errors: IgnoreErrors = False,
+    max_log_requests: MaxLogRequests = None,
+    pod_running_timeout: PodRunningTimeout = "20s",
+    insecure_skip_tls_verify_backend: SkipTls = False,
     resume: Resume = None,
 ) -> LogsRequested:
     """What is asked for, but not of which pods. Raises ProblemError."""
-    if previous and follow:
-        raise problems.invalid("previous", "what is over cannot be followed", "leave one of them out")
     if container and all_containers:
         raise problems.invalid("allContainers", "goes without container", "leave one of them out")
     seconds, time = _since(since)
@@ -115,7 +154,7 @@ async def log_request(
         session="",
         containers=[_name("container", name) for name in _few("container", container, MAX_CONTAINERS)],
         all_containers=all_containers,
-        follow=follow,
+        follow=follow and not previous,  # what is over does not grow
         previous=previous,
         tail=tail,
         since_seconds=seconds,
@@ -123,6 +162,10 @@ async def log_request(
         limit_bytes=limit_bytes,
         timestamps=timestamps,
         prefix=bool(prefix) if prefix is not None else all_containers or len(container or ()) > 1,
+        ignore_errors=ignore_errors,
+        max_log_requests=max_log_requests,
+        pod_running_timeout=_wait(pod_running_timeout),
+        skip_tls_verify_backend=insecure_skip_tls_verify_backend,
         positions=[_position(text) for text in _few("resume", resume, MAX_POSITIONS)],
     )
 
@@ -147,8 +190,9 @@ class LogController(Controller):
         """What `kubectl logs` shows, read live by the cluster's agent.
 
         The answer ends when all has been sent: with `follow` when the container has ended or the pod is gone.
-        When the rest cannot be had it is broken off, so that nobody takes it for the whole; go on by
-        `resume`, or by `since` with the time of the last line. A slow reader is waited for, and nobody
+        When the rest cannot be had it is broken off, so that nobody takes it for the whole, behind a line
+        `error: …` where the cluster has said why; go on by `resume`, or by `since` with the time of the last
+        line. A slow reader is waited for, and nobody
         else waits with it; one that takes nothing for a minute is cut off. `Warning` headers say what was
         chosen or left out. The lines are the container's own bytes, whatever these are.
         """
@@ -176,7 +220,8 @@ class LogController(Controller):
         """The logs of all its pods, one after the other; with `follow` as they come, each in its own order.
 
         Pods that come later are followed too, and those that go are not missed: such an answer has no end.
-        At most 100 containers are read at once.
+        The first container that cannot be read ends it, unless `ignoreErrors` is set. At most 100 containers
+        are read at once.
         """
         where = replace(
             asked,
@@ -244,7 +289,7 @@ def _since(text: str | None) -> tuple[int | None, str]:
     if not text:
         return None, ""
     try:
-        return min(max(1, math.ceil(parse_duration(text))), _LONGEST), ""
+        return min(math.ceil(parse_duration(text)), _LONGEST) or None, ""  # 0s is kubectl's word for all
     except ValueError:
         pass
     try:
@@ -252,6 +297,18 @@ def _since(text: str | None) -> tuple[int | None, str]:
     except ValueError:
         time = None
     if time is None:
-        next_step = "write it as in 5m or 2026-11-21T08:00:00Z"
+        next_step = "write it as in 5m, 1h30m or 2026-11-21T08:00:00Z"
         raise problems.invalid("since", f"{text!r} is neither a duration nor a time", next_step)
     return None, f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _wait(text: str) -> float:
+    """Seconds to wait for a pod."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0:
+        message = f"{text!r} is no duration higher than zero"
+        raise problems.invalid("podRunningTimeout", message, "write it as in 5s, 2m or 1h30m")
+    return min(seconds, _LONGEST_WAIT)

@@ -27,6 +27,7 @@ from services.api.operations.requests import DecisionWanted, NewOperation
 from services.persistence.commands import operations
 from services.persistence.database import clock as database_clock
 from services.persistence.database.engine import Database
+from services.persistence.queries import announced
 from services.persistence.queries import operations as queries
 from services.persistence.queries.operations import StoredOperation, StoredTurn
 
@@ -192,8 +193,9 @@ async def _accepted(database: Database, actor: str, wanted: NewOperation, key: s
             return same(known, fingerprint_, "operation")
         wish = intent(wanted, AgentKind.KUBERNETES)
         agents = await accepting.targets(session, wanted)
+        known_to = await announced(session, agents) if wish.params else {}
         now = await database_clock.now(await session.connection())
-    operation = accepting.operation(wish, wanted, agents, actor, now)
+    operation = accepting.operation(wish, wanted, agents, known_to, actor, now)
     known = await operations.accept(database, operation, idempotency_key=key, fingerprint=fingerprint_)
     return operation.id if known is None else same(known, fingerprint_, "operation")
 

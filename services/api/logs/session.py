@@ -35,7 +35,7 @@ REPEAT = 1.0
 ANSWER = 10.0
 """Seconds, while the broker is there, in which an agent has to begin."""
 OPEN = 60.0
-"""Seconds in which it has to know whether the logs can be read."""
+"""Seconds in which it has to know whether the logs can be read, beside those in which it waits for a pod."""
 SILENCE = 13.0
 """Seconds without a chunk, while the broker is there, after which a session is begun anew: agents send one
 every 5."""
@@ -67,6 +67,7 @@ class Session:
         self._source = source
         self._first = replace(asked, session=secrets.token_hex(16))
         self._asked = self._first
+        self._open = OPEN + asked.pod_running_timeout
         self._positions: dict[tuple[str, str], LogPosition] = {
             (position.pod, position.container): position for position in asked.positions
         }
@@ -156,8 +157,9 @@ class Session:
             elif now - self._heard_at > SILENCE:
                 self._begin_anew()
                 continue
-            elif self._opened is None and now - self._begun_at > OPEN:
-                self._fail(f"the cluster of {self._target} did not begin with the logs within {OPEN:g}s")
+            elif self._opened is None and now - self._begun_at > self._open:
+                within = f"within {self._open:g}s"
+                self._fail(f"the cluster of {self._target} did not begin with the logs {within}")
             else:
                 self._asked_at = now
             await asyncio.sleep(REPEAT * random.uniform(0.8, 1.0))

@@ -41,7 +41,7 @@ class LogStream:
     """Sends the lines until there can be no more, or the reader is gone.
 
     Before the first byte it raises ProblemError. What fails later breaks the transfer, so that nobody takes
-    what has come for the whole.
+    what has come for the whole; what the cluster has said of it is the last line.
     """
 
     def __init__(self, readers: LogReaders, target: Target, asked: LogsRequested) -> None:
@@ -72,18 +72,31 @@ class LogStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, session: Session, send: Send) -> None:
+        inside = False  # of a line
         try:
             async with aclosing(session.pieces()) as pieces:
                 async for piece in pieces:
-                    async with asyncio.timeout(STUCK):
-                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    await _put(send, piece)
+                    inside = not piece.endswith(b"\n")
                     metrics.BYTES.inc(len(piece))
-        except TimeoutError:
-            metrics.DROPPED.inc()
-            raise Broken(f"the reader took nothing for {STUCK:g}s") from None
-        except (AgentSilent, LogsRefused) as error:
+        except AgentSilent as error:
             metrics.BROKEN.inc()
             raise Broken(str(error)) from error
+        except LogsRefused as refused:
+            metrics.BROKEN.inc()
+            if not inside:  # whoever goes on by `resume` counts half a line as half a line
+                await _put(send, f"error: {' '.join(str(refused).split())}\n".encode())
+            raise Broken(str(refused)) from refused
+
+
+async def _put(send: Send, piece: bytes) -> None:
+    """Raises Broken when the reader takes nothing."""
+    try:
+        async with asyncio.timeout(STUCK):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+    except TimeoutError:
+        metrics.DROPPED.inc()
+        raise Broken(f"the reader took nothing for {STUCK:g}s") from None
 
 
 def _refusal(error: LogError) -> ProblemError:

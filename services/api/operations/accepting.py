@@ -1,14 +1,16 @@
 """From what was sent to an operation that can be stored, or to a problem that says why it cannot."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from schemas.commands import TargetReference
-from schemas.ids import AgentKind, uuid7
+from schemas.ids import AgentKind, Target, uuid7
 from schemas.operations import Operation, Strategy
+from schemas.presence import ActionSchemas
 from schemas.selectors import SelectorError, parse_label_selector
 from services.api.commands.accepting import Intent, check_capable, check_size
+from services.api.commands.announced import check_known
 from services.api.http import problems
 from services.api.http.content import invalid, wrong
 from services.api.http.problems import InvalidParameter, ProblemError
@@ -57,7 +59,12 @@ async def targets(session: Session, wanted: NewOperation) -> list[AgentStatus]:
 
 
 def operation(
-    wish: Intent, wanted: NewOperation, agents: Sequence[AgentStatus], actor: str, now: datetime
+    wish: Intent,
+    wanted: NewOperation,
+    agents: Sequence[AgentStatus],
+    announced: Mapping[Target, ActionSchemas],
+    actor: str,
+    now: datetime,
 ) -> Operation:
     """The operation, with a new id. Raises ProblemError when one of its agents would refuse, and when its
     commands would be too large.
@@ -66,6 +73,7 @@ def operation(
     for agent in agents:
         try:
             check_capable(wish, agent)
+            check_known(wish, agent, announced.get(agent.target, {}))
         except ProblemError as problem:
             refused.append((agent.target.id, problem))
     if refused:

@@ -18,7 +18,8 @@ from services.cli.reference.text import one_line, page, table
 _INTRO = """\
 What an agent can be asked to do, by its kind: the `action` of a command, its `params`, and the `data`
 of its result. An unknown parameter is an error. An agent announces `act:<action>` where its settings
-and its role allow it.
+and its role allow it, and with it the JSON Schema of these `params`: an older agent may know fewer
+(`GET /api/v1/agents/{kind}/{id}`).
 
 `dry_run` asks the API server to do everything but keep it (`dryRun=All`), and gives its own answer and
 warnings. A drain lists the pods that it would evict, and which of them a disruption budget would hold.

@@ -62,7 +62,7 @@ class Cancels:
                 if unsent:
                     ended = await to_its_end(cancels.end_unsent(self._db, unsent))
                     metrics.ENDED.labels(state=CommandState.CANCELED.value).inc(len(ended))
-                    self._hints.changed(ended)
+                    self._hints.changed(ended, ended)
             except DatabaseUnavailable as error:
                 if not backoff.attempts:
                     _log.warning("cancellations cannot be looked at", reason=str(error))

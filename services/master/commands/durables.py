@@ -33,6 +33,8 @@ LOOK = 1.0
 """Seconds between two looks for new agents: one count of rows."""
 STREAM_LOOK = 10.0
 """Seconds between two looks whether the stream is still the same one; also after each new connection."""
+MEASUREMENTS = 3
+"""How often it is tried to compare the clocks before anything is sent; slow answers hold it up no longer."""
 FULL_LOOK = 300.0
 """Seconds between two looks at all agents and the names of all consumers, whatever the counts say."""
 AT_ONCE = 32
@@ -102,6 +104,9 @@ class Durables:
         self._known = -1
         """Rows of agents at the last look."""
         self._last_sequence = 0
+        self._looking = asyncio.Lock()
+        self._looked = 0.0
+        """When the last look at the stream began, in monotonic seconds."""
         self.skew = ClockSkew()
         self._look = asyncio.Event()
         self.place: Place | None = None
@@ -129,6 +134,7 @@ class Durables:
     async def _keep(self) -> None:
         backoff = Backoff(base=0.2, cap=5.0)
         next_stream_look = next_full_look = 0.0
+        complete: Place | None = None  # where no consumer was missing
         while True:
             await self._bus.wait_connected()
             now = time.monotonic()
@@ -137,11 +143,11 @@ class Durables:
             try:
                 if asked or now >= next_stream_look or place is None or place.broker != self._bus.broker:
                     await self._look_at_stream()
-                    next_stream_look = now + STREAM_LOOK
-                if self.place is not None:
-                    full = self.place != place or now >= next_full_look
+                    next_stream_look = now + (LOOK if self.skew.ahead is None else STREAM_LOOK)
+                if (place := self.place) is not None:
+                    full = place != complete or now >= next_full_look
                     await self._make_missing(full=full)
-                    next_full_look = now + FULL_LOOK if full else next_full_look
+                    complete, next_full_look = place, now + FULL_LOOK if full else next_full_look
             except (BusError, DatabaseUnavailable) as error:
                 _log.warning("the agents' consumers cannot be looked at", reason=str(error))
                 next_stream_look = next_full_look = 0.0
@@ -151,10 +157,18 @@ class Durables:
                 await set_within(self._look, LOOK)
 
     async def _look_at_stream(self) -> None:
+        """One at a time: no answer is applied after that to a later question."""
+        wanted = time.monotonic()
+        async with self._looking:
+            if self._looked <= wanted:
+                began = time.monotonic()
+                await self._look_now()
+                self._looked = began
+
+    async def _look_now(self) -> None:
         broker = self._bus.broker
-        asked = time.monotonic()
         try:
-            info = await self._bus.api(f"$JS.API.STREAM.INFO.{STREAM}")
+            info = await self._ask()
         except ApiError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
@@ -162,8 +176,6 @@ class Durables:
                 _log.warning("the stream of commands is gone: they wait", stream=STREAM)
             self.place = None
             return
-        if "ts" in info:  # since nats-server 2.10
-            await self.skew.measure(self._db, parse_time(info["ts"]), asked, time.monotonic())
         self._last_sequence = int(info["state"]["last_seq"])
         place = Place(parse_time(info["created"]), broker)
         if place != self.place:
@@ -172,6 +184,23 @@ class Durables:
             await self._moving(place)
             self.place, self.since = place, time.monotonic()
             self._moved()
+
+    async def _ask(self) -> Mapping[str, Any]:
+        """What the broker says of the stream. By its time there the clocks are compared, again and again
+        before anything is sent.
+        """
+        tries = 0
+        while True:
+            asked = time.monotonic()
+            info = await self._bus.api(f"$JS.API.STREAM.INFO.{STREAM}")
+            if "ts" in info:  # since nats-server 2.10
+                await self.skew.measure(self._db, parse_time(info["ts"]), asked, time.monotonic())
+            tries += 1
+            if self.skew.ahead is not None or self.place is not None:
+                return info
+            if tries == MEASUREMENTS:
+                _log.warning("the clocks of broker and database cannot be compared yet: taken for alike")
+                return info
 
     async def _make_missing(self, *, full: bool) -> None:
         known = await count_known(self._db)
@@ -190,10 +219,16 @@ class Durables:
         metrics.CONSUMERS.set(len(self._made))
 
     async def _make(self, targets: Collection[Target]) -> None:
-        """Make them, several at a time; raises the first error when all have had their turn."""
-        errors: list[BusError] = []
+        """Make them, several at a time; raises the first error when all have had their turn.
 
-        async def make(target: Target) -> None:
+        First those that somebody has commands for, also when that is only so meanwhile.
+        """
+        errors: list[BusError] = []
+        left = dict.fromkeys(targets)
+
+        async def make(_: Target) -> None:
+            target = next((wanted for wanted in self._wanted if wanted in left), next(iter(left)))
+            del left[target]
             try:
                 await self.ensure(target)
             except BusError as error:
@@ -239,6 +274,7 @@ class Durables:
             metrics.CONSUMERS_MADE.inc()
             _log.info("consumer made", agent=str(target))
         self._made.add(target)
+        self._wanted.discard(target)
 
     async def handed(self, target: Target) -> Handed | None:
         """How far the broker has handed out an agent's commands; None: its consumer was gone, it is made

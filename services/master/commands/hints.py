@@ -22,16 +22,18 @@ class Hints:
     def __init__(self, teller: Teller, source: str) -> None:
         self._teller = teller
         self._source = source
-        self._due: dict[str, None] = {}
+        self._due: dict[str, bool] = {}
+        """Commands, and whether they have ended."""
         self._news = asyncio.Event()
         self.listener: Callable[[], None] = lambda: None
         """Called for our own news as well, here in this process."""
 
-    def changed(self, command_ids: Iterable[str]) -> None:
-        """These have moved on, which is committed."""
-        for command_id in command_ids:
-            if len(self._due) < _KEPT:
-                self._due[command_id] = None
+    def changed(self, command_ids: Iterable[str], ended: Iterable[str] = ()) -> None:
+        """These have moved on, and those of them have ended, which is committed."""
+        for some, end in ((command_ids, False), (ended, True)):
+            for command_id in some:
+                if command_id in self._due or len(self._due) < _KEPT:
+                    self._due[command_id] = end or self._due.get(command_id, False)
         if self._due:
             self._news.set()
             self.listener()
@@ -41,9 +43,11 @@ class Hints:
         while True:
             await self._news.wait()
             self._news.clear()
-            due, self._due = list(self._due), {}
+            due, self._due = list(self._due.items()), {}
             for start in range(0, len(due), AT_ONCE):
-                body = CommandsChanged(command_ids=due[start : start + AT_ONCE])
+                some = due[start : start + AT_ONCE]
+                ended = [command_id for command_id, end in some if end]
+                body = CommandsChanged(command_ids=[command_id for command_id, _ in some], ended=ended)
                 await self._teller.tell(subjects.COMMANDS_CHANGED, registry.COMMANDS_CHANGED, body, _TIMEOUT)
 
     def heard_by(self, wake: Callable[[], None]) -> Handler:

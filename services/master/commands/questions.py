@@ -133,7 +133,7 @@ class Questions:
         again = outbox.send_again(self._db, ask, until, ends, timing.pace, timing.grace)
         turn = await self._work.run(topology.COMMANDS, again)
         self._forget_asked()
-        self._hints.changed(turn.changed)
+        self._hints.changed(turn.changed, [move.command_id for move in turn.ended])
         for move in turn.ended:
             metrics.ENDED.labels(state=move.state.value).inc()
             _log.info("command ended by the master", id=move.command_id, state=move.state.value)
@@ -151,7 +151,11 @@ class Questions:
         metrics.ASKED.inc(stored)
         if stored < len(made):
             self._durables.look()
-        self._hints.changed(await self._work.run(topology.COMMANDS, outbox.note(self._db, made)))
+        moves = await self._work.run(topology.COMMANDS, outbox.note(self._db, made))
+        self._hints.changed(
+            [move.command_id for move in moves],
+            [move.command_id for move in moves if move.state.terminal],
+        )
 
     def _judge(
         self,

@@ -101,7 +101,7 @@ class Relay:
             if turn.soon:
                 soon = time.monotonic() + outbox.SOON.total_seconds()
             self._count(turn)
-            self._hints.changed(turn.changed)
+            self._hints.changed(turn.changed, [move.command_id for move in turn.ended])
             made = []
             self._sender.under_way = {item.command_id for item in turn.outgoing}
             if turn.outgoing:

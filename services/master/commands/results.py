@@ -97,7 +97,7 @@ class ResultReader:
         await reach(Point.RESULT_AFTER_COMMIT)
         if applied.canceled:
             self._canceled(applied.canceled)
-        self._hints.changed(applied.changed)
+        self._hints.changed(applied.changed, applied.ended)
         for target, command_ids in applied.confirmed.items():
             self._confirmations.committed(target, command_ids)
         self._count(reports, applied)

@@ -22,11 +22,14 @@ class ClockSkew:
     """
 
     def __init__(self) -> None:
-        self._seconds = 0.0
+        self._seconds: float | None = None
 
     @property
-    def ahead(self) -> float:
-        """Seconds by which the broker's clock is ahead of the database's, negative for behind; 0: alike."""
+    def ahead(self) -> float | None:
+        """Seconds by which the broker's clock is ahead of the database's, negative for behind; 0: alike.
+
+        None: not known, since no measurement was sure yet.
+        """
         return self._seconds
 
     async def measure(self, db: Database, broker_time: datetime, asked: float, answered: float) -> None:
@@ -45,7 +48,7 @@ class ClockSkew:
         seconds = (broker_time + between - present).total_seconds()
         if abs(seconds) <= ALIKE:
             seconds = 0.0
-        if abs(seconds - self._seconds) > ALIKE:
+        if abs(seconds - (self._seconds or 0.0)) > ALIKE:
             what = "differ: set them right" if seconds else "are alike again"
             _log.warning(f"the broker's clock and the database's {what}", ahead=seconds)
         self._seconds = seconds

@@ -105,8 +105,8 @@ async def count(connection: AsyncConnection, command_ids: Collection[str]) -> No
         await connection.execute(_COUNT, [{"k_id": command_id} for command_id in command_ids])
 
 
-async def note(connection: AsyncConnection, made: Sequence[Attempt], now: datetime) -> list[str]:
-    """Note what became of attempts on commands that are locked; which of them moved on."""
+async def note(connection: AsyncConnection, made: Sequence[Attempt], now: datetime) -> list[Move]:
+    """Note what became of attempts on commands that are locked; how they moved on."""
     stored = [attempt for attempt in made if attempt.outcome is Outcome.STORED]
     first = [attempt for attempt in stored if attempt.number == 1]
     if stored:
@@ -130,7 +130,7 @@ async def note(connection: AsyncConnection, made: Sequence[Attempt], now: dateti
         if a.outcome is Outcome.IMPOSSIBLE
     ]
     await states.advance_all(connection, impossible, now)
-    return [attempt.command_id for attempt in first] + [move.command_id for move in impossible]
+    return [Move(attempt.command_id, CommandState.SENT) for attempt in first] + impossible
 
 
 def _placed(attempt: Attempt, now: datetime) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from schemas.commands import OPEN_STATES, CommandState, ErrorCode
 from schemas.ids import Target
 from services.persistence import tables
 from services.persistence.commands import attempts, states
-from services.persistence.commands.attempts import Attempt, Outgoing, Place, outgoing
+from services.persistence.commands.attempts import Attempt, Outcome, Outgoing, Place, outgoing
 from services.persistence.commands.pace import Pace, postpone
 from services.persistence.commands.states import Move, ending
 from services.persistence.database import clock
@@ -34,15 +34,15 @@ _AGENT = tables.table_of(tables.Agent)
 
 _HANDED_OVER = (_COMMAND.c.state.in_(OPEN_STATES), _COMMAND.c.attempts > 0)
 """What a broker has, or may have, of that which has not ended."""
-_HELD = (
-    _COMMAND.c.state == CommandState.ACCEPTED.value,
-    _COMMAND.c.attempts == 0,
-    _COMMAND.c.journal == "",
-)
+_UNSENT = (_COMMAND.c.state == CommandState.ACCEPTED.value, _COMMAND.c.attempts == 0)
+"""What no broker has."""
+_HELD = (*_UNSENT, _COMMAND.c.journal == "")
 """What nobody has tried to send; what the broker did not take, as when it is full, keeps its own pauses."""
 _CHUNK = 500
 _HELD_FOR = timedelta(seconds=30)
 """Until it is looked at again, whether its agent was seen coming back or not."""
+_TRIED_FOR = timedelta(seconds=1)
+"""The same of what a broker did not take: nobody hastens that."""
 SOON = timedelta(seconds=0.25)
 """Until what is held for a moment only is looked at again."""
 _JUST_HEARD = timedelta(seconds=30)
@@ -58,7 +58,7 @@ class Turn:
     """Commands that moved on."""
     ended: list[Move] = field(default_factory=list)
     held: bool = False
-    """Something is held for an agent that is away, or that cannot be reached yet."""
+    """Something is held for an agent that is away, or that cannot be reached yet, or was not taken."""
     soon: bool = False
     """Something is held for a moment only: for a consumer, or behind what was accepted before it."""
     full: bool = False
@@ -95,12 +95,14 @@ async def send_new(
             conditions.append(_COMMAND.c.start_by <= now)
         rows = await _due(connection, conditions, limit)
         locked = await states.lock_again(connection, rows, [attempt.command_id for attempt in made])
-        turn.changed += await attempts.note(connection, made, now)
+        moves = await attempts.note(connection, made, now)
         turn.full = len(rows) == limit
         targets = {target_of(row) for row in rows}
         journals = await journals_of(connection, targets)
         away = await absent(connection, targets) if judging else set()
-        left = await _left(connection, targets, [row.id for row in rows]) if holding else {}
+        turn.held = any(attempt.outcome is Outcome.WITHHELD for attempt in made)
+        some_left = holding or turn.held or turn.full
+        left = await _left(connection, targets, [row.id for row in rows]) if some_left else {}
         due: dict[str, datetime] = {}
         first: dict[str, str] = {}
         for row in sorted(
@@ -116,7 +118,7 @@ async def send_new(
             elif row.start_by <= now:
                 turn.ended.append(_expired_unsent(row.id, now, journal, away=target in away))
             elif not journal or target in away:
-                due[row.id] = min(now + _HELD_FOR, row.start_by)
+                due[row.id] = min(now + (_TRIED_FOR if row.journal else _HELD_FOR), row.start_by)
                 turn.held = True
             elif left.get(target, row.created_at) < row.created_at or not reachable(target):
                 due[row.id] = min(now + SOON, row.start_by)
@@ -128,7 +130,9 @@ async def send_new(
         await attempts.count_first(connection, first)
         await postpone(connection, due)
         await states.advance_all(connection, turn.ended, now)
-        turn.changed += [move.command_id for move in turn.ended]
+        moves += turn.ended
+    turn.changed = [move.command_id for move in moves]
+    turn.ended = [move for move in moves if move.state.terminal]
     return turn
 
 
@@ -142,7 +146,7 @@ async def _left(
     theirs = any_target(_COMMAND.c, sorted(targets))
     found = await connection.execute(
         sa.select(*agent, sa.func.min(_COMMAND.c.created_at).label("since"))
-        .where(*_HELD, theirs, _COMMAND.c.id.not_in(looked_at))
+        .where(*_UNSENT, theirs, _COMMAND.c.id.not_in(looked_at))
         .group_by(*agent)
     )
     return {target_of(row): row.since for row in found}
@@ -193,8 +197,8 @@ async def send_again(
     return turn
 
 
-async def note(db: Database, made: Sequence[Attempt]) -> list[str]:
-    """Note what became of attempts; the commands that moved on. Raises LeaseLost, DatabaseUnavailable."""
+async def note(db: Database, made: Sequence[Attempt]) -> list[Move]:
+    """Note what became of attempts; how commands moved on. Raises LeaseLost, DatabaseUnavailable."""
     if not made:
         return []
     async with db.write(durable=True) as session:
@@ -217,14 +221,14 @@ async def hasten(db: Database, place: Place, *, unnoted: bool) -> int:
 
 
 async def any_held(db: Database) -> bool:
-    """Whether anything is held for an agent that is away. Raises DatabaseUnavailable."""
+    """Whether anything that was never sent waits for its time. Raises DatabaseUnavailable."""
     async with db.read() as session:
         connection = await session.connection()
         now = await clock.now(connection)
         found = await connection.execute(
             sa.select(_COMMAND.c.id)
             .join_from(_COMMAND, _OUTBOX, _OUTBOX.c.command_id == _COMMAND.c.id)
-            .where(*_HELD, _OUTBOX.c.due_at > now)
+            .where(*_UNSENT, _OUTBOX.c.due_at > now)
             .limit(1)
         )
         return found.first() is not None

@@ -13,7 +13,7 @@ from schemas.presence import CollectionState, Heartbeat
 from services.persistence import cursors, tables
 from services.persistence.database.dialects import key_is, key_parameters, upsert
 from services.persistence.database.engine import Database
-from services.persistence.presence import heartbeats, rivals
+from services.persistence.presence import announcements, heartbeats, rivals
 from services.persistence.presence.heartbeats import StoredCollection
 from services.persistence.presence.liveness import CLOCK, Beat, ClockReading, advance, read_clock
 from services.persistence.presence.rivals import Rival, Standing
@@ -59,6 +59,9 @@ async def store_signs(
                     others.append(sign)
         rows = [_row(sign) for sign in serving]
         await upsert(connection, tables.Agent, rows, newer_by=("last_seen",), keep=("rival_seen", "rival"))
+        announcing = [sign for sign in serving if sign.heartbeat.actions is not None]
+        said = {sign.target: (sign.heartbeat, sign.time) for sign in announcing}
+        await announcements.keep(connection, said)
         if others:
             await connection.execute(_NOTE_RIVAL, [_note(sign) for sign in others])
         await cursors.save(connection, cursor)
@@ -71,7 +74,7 @@ def _row(sign: Sign) -> dict[str, object]:
         "last_seen": sign.time,
         "interval": sign.heartbeat.interval,
         "stopping": sign.heartbeat.health.status == rivals.STOPPING,
-        "heartbeat": sign.heartbeat.model_dump_json().encode(),
+        "heartbeat": _said(sign),
         "rival_seen": None,
         "rival": None,
     }
@@ -83,8 +86,13 @@ def _note(sign: Sign) -> dict[str, object]:
     return {
         **key_parameters(_key(sign.target)),
         "seen": sign.time if here else None,
-        "said": sign.heartbeat.model_dump_json().encode() if here else None,
+        "said": _said(sign) if here else None,
     }
+
+
+def _said(sign: Sign) -> bytes:
+    """Without what is kept beside it."""
+    return sign.heartbeat.model_dump_json(exclude={"actions"}).encode()
 
 
 def _key(target: Target) -> dict[str, str]:

@@ -11,6 +11,7 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 - `standings(session, resource, targets) -> list[Standing]`: whether the rows of one or all are whole
 - `list_agents(session, kind, *, limit, continue_) -> AgentPage`
 - `get_agent(session, target) -> AgentStatus | None`
+- `announced(session, agents) -> dict[Target, ActionSchemas]`: what they can do, with which parameters
 - `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
 - `clock(session) -> ClockReading | None`
 - `list_events(session, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted otherwise
@@ -31,6 +32,7 @@ from services.persistence.queries.agents import (
     AgentStatus,
     CollectionStatus,
     RivalStatus,
+    announced,
     clock,
     get_agent,
     list_agents,
@@ -106,6 +108,7 @@ __all__ = [
     "StoredCommand",
     "StoredObject",
     "UnknownColumn",
+    "announced",
     "bodies",
     "check_sort",
     "clock",

@@ -11,11 +11,11 @@ from sqlmodel import SQLModel
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
-from schemas.presence import CollectionState
+from schemas.presence import ActionSchemas, CollectionState
 from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
 from services.persistence import tables
 from services.persistence.database.engine import Session
-from services.persistence.presence import heartbeats
+from services.persistence.presence import announcements, heartbeats
 from services.persistence.presence.heartbeats import StoredCollection, StoredHeartbeat
 from services.persistence.presence.liveness import AgentState, ClockReading, agent_state, read_clock
 from services.persistence.presence.store import cannot_collect
@@ -126,6 +126,15 @@ async def get_agent(session: Session, target: Target) -> AgentStatus | None:
     """One agent; None when nothing was ever heard of it."""
     found = await _agents(session, lambda columns: is_target(columns, target))
     return found[0] if found else None
+
+
+async def announced(session: Session, agents: Sequence[AgentStatus]) -> dict[Target, ActionSchemas]:
+    """What agents can do, each action with the JSON Schema of its parameters, as they have announced it.
+
+    Without those that have not, since they have the version that they have.
+    """
+    versions = {agent.target: agent.heartbeat.version for agent in agents if agent.heartbeat}
+    return await announcements.announced(await session.connection(), versions)
 
 
 async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target, ClusterSummary]:

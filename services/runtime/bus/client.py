@@ -93,6 +93,8 @@ class Bus:
         self.url = settings.nats_url
         self.name = name
         self.last_error = ""
+        self.connections = 0
+        """How many there have been."""
         self._settings = settings
         self._link: Link | None = None
         self._up = asyncio.Event()
@@ -327,6 +329,7 @@ class Bus:
             await link.close()
             raise
         self._link = link
+        self.connections += 1
         self.last_error = ""
         metrics.CONNECTED.labels(user=self.user).set(1)
         self._up.set()

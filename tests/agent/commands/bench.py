@@ -41,7 +41,11 @@ Opened = Callable[..., AbstractAsyncContextManager[Bench]]
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Opened:
-    """`async with opened(read_only=True) as bench`: an agent on the test's file and world."""
+    """`async with opened(read_only=True) as bench`: an agent on the test's file and world.
+
+    Results are sent again after `patience` seconds without a confirmation: no machine is that slow, so only
+    those tests see it that ask for less.
+    """
 
     @asynccontextmanager
     async def open_(
@@ -49,7 +53,7 @@ def opened(tmp_path: Path) -> Opened:
     ) -> AsyncIterator[Bench]:
         world = World(tmp_path / "world.db")
         gateway, actions = MemoryGateway(), WorldActions(world)
-        wanted = {"instance": "uid-a", "read_only": False, "patience": 0.3} | values
+        wanted = {"instance": "uid-a", "read_only": False, "patience": 30.0} | values
         async with StateFile(tmp_path / "agent.db", journal_rows.TABLES) as file:
             scheduler = CommandScheduler(
                 TARGET, wanted.pop("instance"), actions, Journal(file, now), gateway, now=now, **wanted

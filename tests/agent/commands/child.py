@@ -1,8 +1,12 @@
 """An agent's side of commands as a process of its own, which the tests kill: `python -m … FOLDER`.
 
 What it says goes into `reports`, what it acknowledges into `acknowledged`, the results that it is told to be
-committed into `confirmed`, one line each, written at once. It is handed out every command of `orders` that is
-not acknowledged, and asked for every one without a result, and ends when all have one that is confirmed.
+committed into `confirmed`, and for what it goes to the disk into `transactions`, one line each, written at
+once. It is handed out every command of `orders` that is not acknowledged, and asked for every one without a
+result, and ends when all have one that is confirmed.
+
+With `hold` effects take as long as they are told to, else no time. It ends in the midst of those then, when
+all the others have a result, and these are confirmed together, and what is old is forgotten.
 """
 
 import asyncio
@@ -11,14 +15,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from schemas.commands import Command
 from services.agent.gateway.interfaces import Order, Report
+from services.agent.scheduler.commands import attempts
 from services.agent.scheduler.commands.scheduler import CommandScheduler
 from services.agent.store import journal_rows, rows
 from services.agent.store.file import StateFile
@@ -30,6 +37,32 @@ from tests.agent.commands.world import World, WorldActions
 from tests.waiting import until
 
 PATIENCE = 20.0
+AT_ONCE = 4
+"""Commands that are handed out together with `hold`, else each comes alone."""
+AHEAD = timedelta(hours=3)
+"""By so much the journal's clock is ahead with `hold`: what may be an hour old then is forgotten."""
+
+
+def append(path: Path) -> int:
+    """Opened so that a line that is written is there, whenever its writer is killed."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+class WatchedFile(StateFile):
+    """Says for which part of the journal it goes to the disk, before it does; stops the process at `stop`."""
+
+    def __init__(self, folder: Path, stop: str) -> None:
+        super().__init__(folder / "agent.db", (*rows.TABLES, *journal_rows.TABLES))
+        self._transactions = append(folder / "transactions")
+        self._stop = stop
+
+    def _do(self, work: Any, lasting: bool) -> Any:
+        kind = work.__qualname__.partition(".<locals>")[0] + (" lasting" if lasting else "")
+        os.write(self._transactions, f"{kind}\n".encode())
+        if kind == self._stop:
+            self._stop = ""
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # another thread would let us go on
+        return super()._do(work, lasting)
 
 
 class FileGateway(MemoryGateway):
@@ -37,10 +70,7 @@ class FileGateway(MemoryGateway):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._files = {
-            name: os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for name in ("reports", "acknowledged", "confirmed")
-        }
+        self._files = {name: append(folder / name) for name in ("reports", "acknowledged", "confirmed")}
 
     def write(self, name: str, line: str) -> None:
         os.write(self._files[name], f"{line}\n".encode())
@@ -66,19 +96,24 @@ def lines(folder: Path, name: str) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, *, hold: bool = False, stop: str = "") -> None:
     """One start."""
     logs.configure("warning", json=True)
     world, gateway = World(folder / "world.db"), FileGateway(folder)
+    actions = WorldActions(world)
+    gateway.confirming = not hold
+    attempts.HOLD = 0.0  # nobody cancels anything here
+    if not hold:
+        actions.hurry()
     commands = [Command.model_validate_json(line) for line in lines(folder, "orders")]
     ended = {json.loads(line)[0] for line in lines(folder, "reports") if '"completed"' in line}
     acknowledged = set(lines(folder, "acknowledged"))
-    async with StateFile(folder / "agent.db", (*rows.TABLES, *journal_rows.TABLES)) as file:
-        journal = Journal(file, lambda: datetime.now(UTC))
+    async with WatchedFile(folder, stop) as file:
+        journal = Journal(file, lambda: datetime.now(UTC) + (AHEAD if hold else timedelta()))
         scheduler = CommandScheduler(
             TARGET,
             "uid",
-            WorldActions(world),
+            actions,
             journal,
             gateway,
             read_only=False,
@@ -89,20 +124,31 @@ async def main(folder: Path) -> None:
             first = folder / "journal"
             if not first.exists():
                 first.write_text(journal.id)
-            for about in commands:
-                if about.id not in acknowledged or about.id not in ended:
-                    gateway.hand_out(order(about, first.read_text()))
-            await until(lambda: all(gateway.ends(c.id) or c.id in ended for c in commands), PATIENCE)
+            due = [c for c in commands if c.id not in acknowledged or c.id not in ended]
+            at_once = AT_ONCE if hold else 1
+            for start in range(0, len(due), at_once):
+                gateway.hand_out(*(order(c, first.read_text()) for c in due[start : start + at_once]))
+            held = [c for c in commands if hold and c.params.get("seconds")]
+            awaited = [c for c in commands if c not in held]
+            await until(lambda: all(gateway.ends(c.id) or c.id in ended for c in awaited), PATIENCE)
+            if hold:
+                await until(lambda: all(c.id in gateway.acknowledged for c in due), PATIENCE)
+                await gateway.confirm(*journal.unconfirmed)
+                await until(lambda: len(actions.running) == len({c.object.name for c in held}), PATIENCE)
+                await journal.prune()
+                os._exit(0)
             await until(lambda: not journal.unconfirmed, PATIENCE)
 
 
 def trace(pid: int, injection: str) -> subprocess.Popen[bytes]:
     """Have strace tamper with a process that has stopped itself, then let it go on."""
-    os.waitpid(pid, os.WUNTRACED)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "it has ended before"
     calls = injection.partition(":")[0]
     options = ["-f", "-qq", "-o", "/dev/null", f"--trace={calls}", f"--inject={injection}"]
     tracer = subprocess.Popen(["strace", *options, "-p", str(pid)])
-    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+    # Each thread runs for a moment between being seized and being held; what it does then is not seen.
+    while not all("State:\tt " in path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")):
         assert tracer.poll() is None, "strace has ended"
         time.sleep(0.01)
     os.kill(pid, signal.SIGCONT)
@@ -110,19 +156,21 @@ def trace(pid: int, injection: str) -> subprocess.Popen[bytes]:
 
 
 def serve() -> None:
-    """Start one per line of standard input, `[folder, variables, injection]`, and print how it ended.
+    """Start one per line of standard input, and print how it ended.
 
-    Each is a fork: what they import takes longer than what they do. The injection is strace's; empty: none.
+    A line is `[folder, variables, injection, within, hold]`. The injection is strace's; empty: none. It
+    counts from the first transaction of the kind `within`; empty: from the start. Each is a fork: what they
+    import takes longer than what they do.
     """
     for line in sys.stdin:
-        folder, variables, injection = json.loads(line)
+        folder, variables, injection, within, hold = json.loads(line)
         if (pid := os.fork()) == 0:
-            if injection:
+            if injection and not within:
                 os.kill(os.getpid(), signal.SIGSTOP)
             failpoints.arm(variables)
             code = 1
             try:
-                asyncio.run(main(Path(folder)))
+                asyncio.run(main(Path(folder), hold=hold, stop=within))
                 code = 0
             except BaseException:  # noqa: BLE001 - whatever it was, the exit code tells
                 traceback.print_exc()

@@ -1,12 +1,13 @@
 """The other end of an agent's commands, in memory and over the bus."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from schemas import registry, subjects
+from schemas import binding, registry, subjects
 from schemas.commands import (
     Command,
     CommandCompleted,
@@ -168,6 +169,24 @@ class Desk:
     async def send(self, about: Command, **extensions: str) -> None:
         """Send it, or ask what became of it; with further extensions of its envelope."""
         attempt = self.attempts[about.id] = self.attempts.get(about.id, 0) + 1
+        subject, envelope = self._message(about, extensions)
+        await self.master.publish(subject, envelope, message_id=f"{about.id}.{attempt}")
+
+    async def send_same(self, about: Command) -> tuple[int, bool]:
+        """Send its first attempt, under the message id that this has each time.
+
+        The sequence in the stream, and whether the stream knew the message id and dropped this copy.
+        """
+        subject, envelope = self._message(about, {})
+        headers, payload = binding.encode(envelope)
+        headers["Nats-Msg-Id"] = f"{about.id}.1"
+        # What the bus client returns of an acknowledgement is the sequence only.
+        message = await self.master._connection().request(subject, payload, headers, timeout=30)
+        answer = json.loads(message.data)
+        assert answer.get("stream") == COMMANDS.name, answer
+        return answer["seq"], answer.get("duplicate", False)
+
+    def _message(self, about: Command, extensions: dict[str, str]) -> tuple[str, Envelope]:
         envelope = Envelope(
             type=registry.COMMAND_SENT.name,
             source=subjects.service_source("master", "test"),
@@ -175,8 +194,7 @@ class Desk:
             id=about.id,
             extensions={"journal": self.journal, "expirytime": about.start_by.isoformat()} | extensions,
         )
-        subject = subjects.command(self.target, about.action)
-        await self.master.publish(subject, envelope, message_id=f"{about.id}.{attempt}")
+        return subjects.command(self.target, about.action), envelope
 
     async def cancel(self, about: Command, reason: str = "") -> None:
         body = CancelRequested(command_id=about.id, reason=reason)

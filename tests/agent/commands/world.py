@@ -21,6 +21,7 @@ from services.agent.capability import (
     Untouched,
     Verdict,
 )
+from services.runtime.tasks import set_within
 
 
 class Told(Params):
@@ -109,10 +110,13 @@ class WorldActions:
         self.lost: set[str] = set()
         self.unreachable = 0
         """Judgements that fail, from now on."""
-        self.hurry = False
-        """Nothing takes any time."""
+        self._hurry = asyncio.Event()
         self.forbidden: set[str] = set()
         """Names of objects that may not be touched."""
+
+    def hurry(self) -> None:
+        """Nothing takes any time from now on, what is running included."""
+        self._hurry.set()
 
     def declared(self) -> Mapping[str, Action]:
         return ACTIONS
@@ -129,8 +133,6 @@ class WorldActions:
 
     async def perform(self, command: Command, seen: bytes, progress: Progress) -> Outcome:
         told = Told.model_validate(command.params)
-        if self.hurry:
-            told = told.model_copy(update={"seconds": 0.0})
         self.performed.append(command.id)
         self.running.add(command.id)
         self.most = max(self.most, len(self.running))
@@ -144,13 +146,13 @@ class WorldActions:
         if command.action == "empty":
             for step in range(1, 5):
                 try:
-                    await asyncio.sleep(told.seconds / 4)
+                    await set_within(self._hurry, told.seconds / 4)
                 except asyncio.CancelledError:
                     error = CommandError(code=ErrorCode.CANCELED, message="ended in the middle")
                     raise Incomplete(error, {"steps": step - 1}) from None
                 await progress(f"step {step}", step, 4)
         else:
-            await asyncio.sleep(told.seconds)
+            await set_within(self._hurry, told.seconds)
         if command.dry_run or command.action == "read":
             return Outcome({"version": seen, "text": "x" * told.size})
         lost = command.id not in self.lost and told.lost

@@ -47,7 +47,7 @@ class Follower:
     def of(self, *events: str) -> list[Message]:
         return [message for message in self.messages if message.event in events]
 
-    async def until(self, condition: Callable[["Follower"], object], seconds: float = 20.0) -> "Follower":
+    async def until(self, condition: Callable[["Follower"], object], seconds: float = 40.0) -> "Follower":
         try:
             await until(lambda: condition(self), seconds)
         except TimeoutError:
@@ -71,7 +71,7 @@ async def follow(url: str, query: str = "", since: str = "") -> AsyncIterator[Fo
     """Read `/api/v1/watch?query` of the replica at `url`, from a position on."""
     headers = AUTHORIZED | ({"Last-Event-ID": since} if since else {})
     async with (
-        httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(10, read=40)) as client,
+        httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(40)) as client,
         client.stream("GET", f"/api/v1/watch?{query}", headers=headers) as response,
     ):
         assert response.status_code == 200, await response.aread()

@@ -143,7 +143,7 @@ async def test_an_empty_last_event_id_is_none(one: Replica, cluster: Cluster) ->
 
 async def test_head_has_an_end(one: Replica, cluster: Cluster) -> None:
     """The headers of GET, and the connection is free again."""
-    async with httpx.AsyncClient(base_url=one.url, timeout=5, headers=AUTHORIZED) as client:
+    async with httpx.AsyncClient(base_url=one.url, timeout=20, headers=AUTHORIZED) as client:
         for _ in range(2):
             answer = await client.head("/api/v1/watch")
             assert answer.headers["content-type"].startswith("text/event-stream")

@@ -13,6 +13,7 @@ from tests.api.watch.changing import Cluster, delete, forget_tombstones, put
 from tests.api.watch.following import Mirror, apply, follow, replica, table
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_mirror_equals_the_table_whatever_happens(
     either_url: str, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -86,8 +86,9 @@ def _forget_what_was_published() -> None:
         journal = self._journal
         await journal.confirm([entry.id])
         self._unconfirmed.pop(entry.id, None)
-        if held := journal._held.pop(entry.id, None):
-            await journal._file.run(lambda db: journal_rows.forget(db, [held.number], journal._horizon))
+        if held := journal._index.held.pop(entry.id, None):
+            horizon = journal._index.horizon
+            await journal._file.run(lambda db: journal_rows.forget(db, [held.number], horizon))
 
     reports.Reporter.published = dropped  # type: ignore[method-assign]
 
@@ -103,8 +104,8 @@ def _begin_anew() -> None:
 
     async def forgetful(self: Any) -> None:
         await load(self)
-        for command_id, entry in self._open.items():
-            self._open[command_id] = replace(entry, begun=0, started_at=None, seen=b"")
+        for command_id, entry in self._index.open.items():
+            self._index.open[command_id] = replace(entry, begun=0, started_at=None, seen=b"")
 
     journal.Journal._load = forgetful  # type: ignore[method-assign]
 

@@ -11,8 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from schemas.commands import CommandCompleted, CommandState, ErrorCode
-from services.agent.store import journal as journal_module
-from services.agent.store import journal_rows, rows
+from services.agent.store import journal_index, journal_rows, rows
 from services.agent.store.file import StateDamaged, StateFile, StateUnavailable
 from services.agent.store.journal import Journal
 from services.agent.store.journal_rows import Entry
@@ -84,6 +83,66 @@ async def test_what_comes_together_waits_for_the_disk_once(
     async with opened() as journal:
         assert [one.begun for one in journal.open.values()] == [1, 1, 1]
         assert journal.unconfirmed == ["d"]
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("fails", ["when it is made", "when it is written"])
+async def test_a_fault_in_one_change_is_told_to_whoever_asked_for_it(
+    opened: Opened, fails: str, place: int
+) -> None:
+    """Of what waits for the disk together the one that is wrong raises that, and is as it was before; the
+    others are on the disk, whichever of them wrote for all.
+    """
+    names = ["a", "b", "c", "d", "end"]
+    wrong = names[place]
+    async with opened() as journal:
+        await journal.accept([entry(name) for name in names])
+
+        async def change(name: str) -> Entry | None:
+            if name == wrong and fails == "when it is made":
+                await journal.done(name, None, b"", lasting=False)  # type: ignore[arg-type]
+            if name == wrong:
+                return await journal.started(name, object(), BEGUN, lasting=True)  # type: ignore[arg-type]
+            if name == "end":
+                await journal.done(name, completed(name), b"1", lasting=False)
+                return None
+            return await journal.started(name, b"seen", BEGUN, lasting=True)
+
+        async with asyncio.timeout(20):
+            said = await asyncio.gather(*map(change, names), return_exceptions=True)
+        fault = said.pop(place)
+        assert isinstance(fault, AttributeError if fails == "when it is made" else TypeError)
+        assert [one.begun for one in said if isinstance(one, Entry)] == [1, 1, 1]
+        assert said[-1] is None
+        assert (list(journal.open), journal.unconfirmed, journal.trouble()) == (names[:4], ["end"], "")
+        assert (journal.open[wrong].begun, journal.open[wrong].done) == (0, False)
+    async with opened() as journal:
+        begun = {name: one.begun for name, one in journal.open.items()}
+        assert begun == {name: int(name != wrong) for name in names[:4]}
+        assert journal.unconfirmed == ["end"]
+
+
+async def test_a_disk_that_fails_is_told_to_everyone_who_waits(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is begun of what was written together; what ended is kept in memory."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    names = ["a", "b", "c"]
+    async with opened() as journal:
+        await journal.accept([entry(name) for name in (*names, "end")])
+        with monkeypatch.context() as failing:
+            failing.setattr(journal_rows, "write_all", full)
+            begins = (journal.started(name, b"seen", BEGUN, lasting=True) for name in names)
+            end = journal.done("end", completed("end"), b"1", lasting=False)
+            async with asyncio.timeout(20):
+                *begun, ended = await asyncio.gather(*begins, end, return_exceptions=True)
+        assert [type(one) for one in begun] == [StateUnavailable] * 3
+        assert ended is None
+        assert [one.begun for one in journal.open.values()] == [0, 0, 0]
+        assert journal.unconfirmed == ["end"]
 
 
 async def test_a_command_from_custody_to_confirmation(opened: Opened) -> None:
@@ -177,15 +236,15 @@ async def test_what_is_old_is_forgotten(opened: Opened) -> None:
 
 async def test_bounds(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A journal that nobody confirms is full at some point, and says what to do."""
-    monkeypatch.setattr(journal_module, "MAX_DATA", 1000)
+    monkeypatch.setattr(journal_index, "MAX_DATA", 1000)
     async with opened() as journal:
         await journal.accept([entry("a")])
         await journal.done("a", completed("a"), b"x" * 1000, lasting=False)
         assert journal.full
         assert "see that a master runs" in journal.trouble()
-        monkeypatch.setattr(journal_module, "MAX_DATA", 2000)
+        monkeypatch.setattr(journal_index, "MAX_DATA", 2000)
         assert not journal.full
-        monkeypatch.setattr(journal_module, "MAX_ENTRIES", 1)
+        monkeypatch.setattr(journal_index, "MAX_ENTRIES", 1)
         assert journal.full
 
 

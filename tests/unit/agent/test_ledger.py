@@ -117,7 +117,7 @@ async def test_put_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     await asyncio.sleep(0.01)
     assert not waiting.done()
     ledger.take(1, 1000)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 20)
 
 
 async def test_retain_minds_the_namespace() -> None:

@@ -92,7 +92,7 @@ class Stage:
     async def play(self) -> dict[Key, int]:
         """Run until the script is at its end; what a reader holds then."""
         task = asyncio.create_task(self.reflector.run())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.script.acts or self.status.state is not CollectionState.SYNCED:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.01)
@@ -250,7 +250,7 @@ async def test_a_failing_resource_proves_itself(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "PROOF", 3600)
     stage = Stage(Script([Page([], "1")], *[(Unreachable("cut"),)] * 4))
     task = asyncio.create_task(stage.reflector.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(stage.script.watched_from) < 5:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)

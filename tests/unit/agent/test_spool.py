@@ -3,6 +3,8 @@
 import asyncio
 import resource
 import sqlite3
+import statistics
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -197,7 +199,7 @@ async def test_damage_while_it_runs(path: Path) -> None:
         with pytest.raises(StateDamaged):
             await spool.append([event("b", b"2")], [])
         with pytest.raises(StateDamaged):
-            await asyncio.wait_for(spool.recover(), 5)
+            await asyncio.wait_for(spool.recover(), 20)
         await spool.begin()
         assert spool.dropped == 1
         await spool.append([event("c", b"3")], [])
@@ -261,7 +263,7 @@ async def test_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert spool.first(oldest.epoch) == 31
             await asyncio.sleep(0.2)
             assert spool.trouble()
-        await until(lambda: not spool.trouble(), 5)
+        await until(lambda: not spool.trouble())
         assert spool.dropped == 0
         recover.cancel()
     with sqlite3.connect(path) as db:
@@ -287,7 +289,7 @@ async def test_a_disk_that_fails_at_the_start(path: Path, monkeypatch: pytest.Mo
             assert "disk I/O error" in spool.trouble()
             assert bodies(await spool.after(0, 10)) == [b"1"]
         recover = asyncio.create_task(spool.recover())
-        await until(lambda: not spool.trouble(), 5)
+        await until(lambda: not spool.trouble())
         assert bodies(await spool.after(0, 10)) == [b"0", b"1"]
         assert spool.unconfirmed == 2
         recover.cancel()
@@ -306,24 +308,26 @@ async def test_memory_is_bounded_while_the_disk_fails(path: Path, monkeypatch: p
             await asyncio.sleep(0.1)
             assert not waiting.done()
             await spool.confirm(first.epoch, 1)
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 20)
             assert bodies(await spool.after(0, 10)) == [b"y" * 40_000]
 
 
 async def test_cancelled_while_it_is_written(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that has to stand by stops in the middle; what it knows and what is on the disk agree."""
-    insert = rows.insert
+    insert, begun, released = rows.insert, threading.Event(), threading.Event()
 
     def slow_insert(db: sqlite3.Connection, events: list[Spooled]) -> None:
-        time.sleep(0.2)
+        begun.set()
+        released.wait(20)
         insert(db, events)
 
     async with opened() as spool:
         with monkeypatch.context() as slow:
             slow.setattr(rows, "insert", slow_insert)
             appending = asyncio.create_task(spool.append([event("a", b"1")], []))
-            await asyncio.sleep(0.05)
+            await until(begun.is_set)
             appending.cancel()
+            asyncio.get_running_loop().call_later(0.1, released.set)
             with pytest.raises(asyncio.CancelledError):
                 await appending
         await spool.begin()
@@ -336,17 +340,22 @@ async def test_a_disk_that_does_not_answer_is_told(opened: Open, monkeypatch: py
     """A write that hangs is no silence: the heartbeat can say so."""
     monkeypatch.setattr("services.agent.store.file.STUCK", 0.1)
     async with opened() as spool:
-        hanging = asyncio.create_task(spool._file.run(lambda _: time.sleep(0.5)))
-        await until(lambda: "has not answered" in spool.trouble(), 5)
+        released = threading.Event()
+        hanging = asyncio.create_task(spool._file.run(lambda _: released.wait(30)))
+        await until(lambda: "has not answered" in spool.trouble())
+        released.set()
         await hanging
         assert spool.trouble() == ""
 
 
+@pytest.mark.alone
 async def test_bursts(opened: Open) -> None:
     """2,000 Events a second go in, with every batch on the disk before the next."""
     batch = [event(f"e{number}", b"x" * 700) for number in range(500)]
     async with opened() as spool:
-        started = time.monotonic()
+        took: list[float] = []
         for _ in range(10):
+            started = time.monotonic()
             await spool.append(batch, [])
-        assert 5000 / (time.monotonic() - started) > 2000
+            took.append(time.monotonic() - started)
+        assert len(batch) / statistics.median(took) > 2000  # whatever stops the machine for a moment

@@ -9,7 +9,7 @@ from services.runtime.listen import Listen, free_listen
 
 
 async def _get(address: str, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, timeout=30) as client:
         return await client.get(path)
 
 

@@ -51,15 +51,18 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("500ms", 0.5), ("30s", 30.0), ("5m", 300.0), ("1h", 3600.0), ("2d", 172_800.0), ("1.5s", 1.5)],
+    [
+        *(("500ms", 0.5), ("30s", 30.0), ("5m", 300.0), ("1h", 3600.0), ("2d", 172_800.0), ("1.5s", 1.5)),
+        *(("1h30m", 5400.0), ("1m0.5s", 60.5), ("1.5h", 5400.0)),
+    ],
 )
 def test_a_duration_is_a_number_with_a_unit(text: str, seconds: float) -> None:
-    """Durations are read to seconds, and written back the way a person would."""
+    """Durations, of several units too, are read to seconds, and written back the way a person would."""
     assert parse_duration(text) == pytest.approx(seconds)
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["30", "", "s", "-5s", "1h30m", "5 minutes", "1e3s", "٣s"])
+@pytest.mark.parametrize("text", ["30", "", "s", "-5s", "1h 30m", "1h30", "5 minutes", "1e3s", "٣s"])
 def test_anything_else_is_not_a_duration(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A duration without a unit, or in another notation, is refused instead of guessed."""
     with pytest.raises(ValueError, match="not a duration"):

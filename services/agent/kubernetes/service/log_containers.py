@@ -10,6 +10,9 @@ from services.agent.capability import LogsUnavailable
 _DEFAULT = "kubectl.kubernetes.io/default-container"
 """The annotation by which a pod names the container that is meant where none is."""
 
+_UNDERWAY = frozenset({"ContainerCreating", "PodInitializing", "Pending", "Waiting"})
+"""Why a container has not started that is about to. Others, such as ErrImagePull, are told at once."""
+
 
 class Standing(NamedTuple):
     """What the kubelet says of a container."""
@@ -59,6 +62,14 @@ def check(pods: list[Pod], asked: LogsRequested) -> None:
             raise LogsUnavailable(
                 LogError(code="invalid", message=f"no container {name!r} in {which}; it has {known}")
             )
+
+
+def is_coming(pod: Pod, asked: LogsRequested) -> bool:
+    """Whether the pod is being started, and none of its containers that are asked for has yet."""
+    states = [standing(pod, name) for name in chosen(pod, asked)]
+    return pod.status.phase in ("", "Pending") and all(
+        not state.started and state.why_not in _UNDERWAY for state in states
+    )
 
 
 def standing(pod: Pod, container: str) -> Standing:

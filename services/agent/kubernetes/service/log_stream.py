@@ -1,6 +1,7 @@
 """The log of one container, read to its end: over connections that break, and over silence."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ class Shared:
     """Held from the beginning of a line to its end, so that no other comes between."""
     waiting: int = 0
     """Streams that wait for the floor."""
+    inside: bool = False
+    """The reader has half of a line."""
+    told: set[str] = field(default_factory=set)
+    """Errors that the reader has among the lines."""
 
 
 class LogStream:
@@ -50,7 +55,7 @@ class LogStream:
         self.uid = pod.metadata.uid
         self.container = container
         self.restarts = standing(pod, container).restarts
-        self._fresh = fresh
+        self.fresh = fresh
         self._followed_at: float | None = None
         asked = shared.asked
         self._lines = LogLines(
@@ -79,6 +84,11 @@ class LogStream:
         return asked.since_seconds is not None or bool(asked.since_time)
 
     @property
+    def is_refused(self) -> bool:
+        """Whether it cannot be read, and trying again would not help."""
+        return isinstance(self.error, Absent | Forbidden | Invalid)
+
+    @property
     def name(self) -> str:
         """As a prefix names it."""
         return f"pod/{self._pod}/{self.container}"
@@ -87,6 +97,20 @@ class LogStream:
         """What there is, to its end. Raises KubernetesError."""
         await self._answer(follow=False)
         await self._finish()
+
+    async def tell(self, words: str) -> None:
+        """Tell the reader among the lines, as kubectl does with `--ignore-errors`; the same thing once."""
+        words = " ".join(words.split())
+        named = re.search(rf"(?<![\w.-]){re.escape(self._pod)}(?![\w.-])", words)
+        line = f"error: {words}" if named else f"error: {self.name}: {words}"
+        if line in self._shared.told:
+            return
+        self._shared.told.add(line)
+        await self._take_floor()
+        try:
+            await self._put((b"\n" if self._shared.inside else b"") + line.encode() + b"\n")
+        finally:
+            self._shared.floor.release()
 
     def may_go_on(self, restarts: int) -> bool:
         """Whether it is to be followed again, now that its container runs, having restarted so often."""
@@ -102,11 +126,11 @@ class LogStream:
         while True:
             before = self._lines.position
             failed = await self._attempt(follow=True)
-            if failed is not None and not self.settled.is_set():
+            if failed is not None and (self.error or not self.settled.is_set()):
                 self.error = failed
             self.settled.set()
             self._followed_at = self._followed_at or begun
-            if self._lines.full or (self.error and isinstance(failed, Absent | Forbidden | Invalid)):
+            if self._lines.full or self.is_refused:
                 self.whole.set()
                 return
             if await self._has_ended():
@@ -156,9 +180,11 @@ class LogStream:
             query["follow"] = "true"
         if asked.previous:
             query["previous"] = "true"
+        if asked.skip_tls_verify_backend:
+            query["insecureSkipTLSVerifyBackend"] = "true"
         if at.since:
             query["sinceTime"] = f"{at.since}Z"
-        elif not self._fresh and not at.lines:
+        elif not self.fresh and not at.lines:
             query |= self._beginning()
         return query
 
@@ -219,6 +245,7 @@ class LogStream:
 
     async def _put(self, data: bytes) -> None:
         if data:
+            self._shared.inside = not data.endswith(b"\n")
             await self._shared.sink.put(data, self._lines.position)
             if not self._lines.position.offset:
                 self.whole.set()

@@ -14,7 +14,8 @@ from services.agent.kubernetes.sdk.interfaces import (
     KubernetesError,
     Unauthorized,
 )
-from services.agent.kubernetes.service.log_containers import check, chosen, default_of, names_of, standing
+from services.agent.kubernetes.service.log_containers import chosen, default_of, names_of, standing
+from services.agent.kubernetes.service.log_pods import find, selection_of
 from services.agent.kubernetes.service.log_stream import LogStream, Shared
 from services.runtime import logs
 from services.runtime.backoff import Backoff
@@ -22,10 +23,9 @@ from services.runtime.tasks import cancelled, set_within
 
 _log = logs.get_logger(__name__)
 
-WORKLOADS = ("deployments", "statefulsets", "daemonsets", "replicasets", "jobs", "services")
-"""What finds its pods by their labels."""
 MAX_LOGS = 100
-"""Containers that are read at once for one reader: each is a connection to the API server."""
+"""Containers that are read at once for one reader: each is a connection to the API server. With
+`max_log_requests` it may be fewer; kubectl's own default is 5."""
 OPEN_WAIT = 1.5
 """Seconds until a log counts as open from which nothing has come: there may be no line yet."""
 REST_WAIT = 5.0
@@ -72,8 +72,8 @@ class _Reading:
     async def run(self) -> None:
         """Raises KubernetesError and LogsUnavailable."""
         asked, repository = self._asked, self._shared.repository
-        selection = await self._selection()
-        pods, version = await repository.pods(asked.namespace, selection)
+        selection = await selection_of(repository, asked)
+        pods, version = await find(repository, asked, selection)
         if asked.pod and not pods:
             if asked.positions:
                 return  # it has gone since the reader was there
@@ -81,9 +81,8 @@ class _Reading:
         if asked.pod and not pods[0].spec.node_name:  # the API server would say nothing, and no line
             message = f'pod "{asked.pod}" is not on a node yet: {standing(pods[0], "").why_not}'
             raise LogsUnavailable(LogError(code="invalid", message=message))
-        check(pods, asked)
         warnings = self._add(pods)
-        if not asked.follow:
+        if not self._follows:
             await self._read_in_turn(warnings)
         else:
             await self._follow(selection, version, warnings)
@@ -95,24 +94,19 @@ class _Reading:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # seen: of several that fail one is told
 
-    async def _selection(self) -> dict[str, str]:
-        asked = self._asked
-        if asked.pod:
-            return {"fieldSelector": f"metadata.name={asked.pod}"}
-        if asked.selector:
-            return {"labelSelector": asked.selector}
-        if asked.resource not in WORKLOADS:
-            known = ", ".join(("pods", *WORKLOADS))
-            raise LogsUnavailable(
-                LogError(code="invalid", message=f"{asked.resource!r} has no pods of its own; {known} have")
-            )
-        selector = await self._shared.repository.selector(asked.resource, asked.namespace, asked.name)
-        if not selector:
-            raise LogsUnavailable(
-                LogError(code="invalid", message=f"{asked.resource} {asked.name} has no selector for pods")
-            )
-        return {"labelSelector": selector}
+    @property
+    def _follows(self) -> bool:
+        """What is over does not grow: its end is the end, also for who follows it."""
+        return self._asked.follow and not self._asked.previous
+
+    @property
+    def _limit(self) -> int:
+        """Containers that are followed at once."""
+        return min(self._asked.max_log_requests or MAX_LOGS, MAX_LOGS)
 
     def _add(self, pods: list[Pod]) -> list[str]:
         """A stream for each container that is meant and has a log; what a person should know of it."""
@@ -126,6 +120,14 @@ class _Reading:
                 else:
                     name = f"pod/{pod.metadata.name}/{container}"
                     warnings.append(f"{name} has not started: {state.why_not}")
+        if self._follows and len(self._streams) > self._limit:
+            message = (
+                f"you are attempting to follow {len(self._streams)} log streams, "
+                f"but maximum allowed concurrency is {self._limit}"
+            )
+            if self._limit < MAX_LOGS:
+                message += ", use --max-log-requests to increase the limit"
+            raise LogsUnavailable(LogError(code="invalid", message=message))
         if len(self._streams) > MAX_LOGS:
             message = f"these are {len(self._streams)} containers, more than {MAX_LOGS} at once"
             raise LogsUnavailable(LogError(code="too_many", message=message))
@@ -145,7 +147,7 @@ class _Reading:
     # --- what there is -------------------------------------------------------------------------------
 
     async def _read_in_turn(self, warnings: list[str]) -> None:
-        """One container after the other, as kubectl does."""
+        """One container after the other, up to the first error unless these are ignored, as kubectl does."""
         opened, sink = False, self._shared.sink
         for stream in list(self._streams.values()):
             task = self._tasks[stream] = asyncio.create_task(stream.read(), name=f"read {stream.name}")
@@ -159,10 +161,13 @@ class _Reading:
                 sink.opened(warnings)
             try:
                 await task
-            except Absent:
+            except KubernetesError as error:
+                if not self._asked.ignore_errors:
+                    raise self._unavailable(stream, error) from error
                 if not opened:
-                    raise
-                _log.info("pod is gone before its log was read", log=stream.name)
+                    opened = True
+                    sink.opened(warnings)
+                await stream.tell(_words(error))
         if not opened:
             sink.opened(warnings)
 
@@ -173,33 +178,50 @@ class _Reading:
         for stream in sorted(streams, key=lambda stream: stream.whole.is_set()):
             self._start(stream)
             await set_within(stream.whole, REST_WAIT)  # the rest of a line that the reader has half of
+        tasks = list(self._tasks.values())
         self._watching = asyncio.create_task(self._watch(selection, version), name="pods of a log")
         settling = [asyncio.create_task(stream.settled.wait()) for stream in streams]
         if settling:
             try:
                 await asyncio.wait(settling, timeout=OPEN_WAIT)
             finally:
-                for task in settling:
-                    await cancelled(task)
+                for one in settling:
+                    await cancelled(one)
         failed = [stream for stream in streams if stream.error is not None]
-        if failed and len(failed) == len(streams):
-            assert failed[0].error is not None
-            raise failed[0].error
-        warnings += [f"{stream.name}: {stream.error.reason}" for stream in failed if stream.error]
+        if not self._asked.ignore_errors:
+            ends = failed if len(failed) == len(streams) else [one for one in failed if _ends(one)]
+            for stream in ends[:1]:
+                assert stream.error is not None
+                raise self._unavailable(stream, stream.error) from stream.error
+        tried_again = [stream for stream in failed if not stream.is_refused]
+        warnings += [f"{stream.name}: {stream.error.reason}" for stream in tried_again if stream.error]
         self._shared.sink.opened(warnings)
-        if self._asked.pod:
-            await asyncio.wait(self._tasks.values())
-        else:
-            await self._watching
+        if not self._asked.pod:
+            tasks.append(self._watching)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+
+    def _unavailable(self, stream: LogStream, error: KubernetesError) -> LogsUnavailable:
+        told = _told(error)
+        if len(self._streams) > 1:  # the API server does not always say of which one it speaks
+            told.message = f"{stream.name}: {told.message}"
+        return LogsUnavailable(told)
 
     def _start(self, stream: LogStream) -> None:
         self._tasks[stream] = asyncio.create_task(self._run(stream), name=f"follow {stream.name}")
 
     async def _run(self, stream: LogStream) -> None:
+        """Raises LogsUnavailable where kubectl ends as well: what is asked for is refused."""
         try:
             await stream.follow()
         except Exception:  # noqa: BLE001 - a bug in one log must not cost the others
             _log.exception("log failed", log=stream.name)
+        if (error := stream.error) is None or not stream.is_refused:
+            return
+        if _ends(stream) and not self._asked.ignore_errors:
+            raise self._unavailable(stream, error) from error
+        await stream.tell(_words(error))
 
     async def _watch(self, selection: dict[str, str], version: str) -> None:
         """See which pods come and go, until cancelled."""
@@ -253,15 +275,25 @@ class _Reading:
                 continue
             if stream is None:
                 running = sum(not task.done() for task in self._tasks.values())
-                if running >= MAX_LOGS:
+                if running >= self._limit:
                     if not self._told_too_many:
-                        _log.warning("more containers than one reader may follow", limit=MAX_LOGS)
+                        _log.warning("more containers than one reader may follow", limit=self._limit)
                     self._told_too_many = True
                     continue
                 self._start(self._new(pod, container, fresh=True))
             elif self._tasks[stream].done() and state.running and stream.may_go_on(state.restarts):
                 stream.restarts = state.restarts
                 self._start(stream)
+
+
+def _ends(stream: LogStream) -> bool:
+    """Whether it ends the others unless errors are ignored: no pod that has just gone, or come."""
+    return isinstance(stream.error, Forbidden | Invalid) and not stream.fresh
+
+
+def _words(error: KubernetesError) -> str:
+    """The API server's own, where it has any."""
+    return error.answer.message if error.answer and error.answer.message else error.reason
 
 
 def _told(error: KubernetesError) -> LogError:

@@ -74,7 +74,7 @@ class Attempts:
         """Look and act; whatever has no effect, or may have it twice, also after a crash."""
         if self._is_late(work):
             return _NOT_BEGUN
-        backoff, problem = Backoff(base=0.1, cap=5.0), _CONFLICT
+        backoff, problem, undone = Backoff(base=0.1, cap=5.0), _CONFLICT, True
         try:
             for _ in range(ATTEMPTS):
                 seen = await self._actions.look(work.command)
@@ -83,26 +83,28 @@ class Attempts:
                     return _NOT_BEGUN
                 try:
                     return await self._perform(work)
-                except Stale:
-                    problem = _CONFLICT
+                except Stale as stale:
+                    problem, undone = stale.error or _CONFLICT, True
                 except Doubtful as doubtful:
-                    problem = doubtful.error
+                    problem, undone = doubtful.error, False
                     if not work.repeatable:
-                        if ending := await self._settle(work, problem):
-                            return ending
-                        problem = _CONFLICT
+                        settled = await self._settle(work, problem)
+                        if isinstance(settled, Ending):
+                            return settled
+                        problem, undone = settled.error or _CONFLICT, True
                 await backoff.sleep()
         except Refused as refused:
             if work.in_flight and not work.harmless:  # it speaks for the last attempt only
                 return await self.judged(work, refused.error)
             return Ending(CommandState.FAILED, refused.error)
-        if problem is _CONFLICT or work.harmless:
+        if undone or work.harmless:
             return Ending(CommandState.FAILED, problem)
         return await self.judged(work, problem)
 
     async def resume(self, work: Work) -> Ending:
         """Find out what became of one that was begun before a crash, and go on only if that was nothing."""
-        return await self._settle(work, _INTERRUPTED) or await self.first(work)
+        settled = await self._settle(work, _INTERRUPTED)
+        return settled if isinstance(settled, Ending) else await self.first(work)
 
     async def judged(self, work: Work, error: CommandError) -> Ending:
         """What became of one that is not to go on, because of `error`."""
@@ -220,28 +222,29 @@ class Attempts:
         await reach(Point.COMMAND_AFTER_EFFECT)
         return succeeded(*outcome)
 
-    async def _settle(self, work: Work, doubt: CommandError) -> Ending | None:
+    async def _settle(self, work: Work, doubt: CommandError) -> Ending | Stale:
         """Whether the effect came about; if it did not, once more on the same ground.
 
         Not on the ground of another look: that would take what the first attempt has brought about for what
-        was there before it. None: that ground has gone, and what rests on it has no effect any more; nor had
+        was there before it. Stale: that ground has gone, and what rests on it has no effect any more; nor had
         it before. So it may be looked at again.
         """
-        backoff, stale = Backoff(base=0.2, cap=5.0), False
+        stale: Stale | None = None
+        backoff = Backoff(base=0.2, cap=5.0)
         for _ in range(ATTEMPTS):
             match await self._judge(work):
                 case Done(outcome):
                     return succeeded(*outcome)
                 case Unprovable(why):
                     return _unknown(doubt, why)
-                case Untouched() if stale:
+                case Untouched() if stale is not None:
                     work.in_flight = False
-                    return None
+                    return stale
                 case Untouched():
                     try:
                         return await self._perform(work)
-                    except Stale:
-                        stale = True  # the first attempt has come through after all, or somebody was there
+                    except Stale as changed:  # the first attempt has come through, or somebody was there
+                        stale = changed
                     except Doubtful as doubtful:
                         doubt = doubtful.error
                     except Refused as refused:  # perhaps because the first attempt has come through

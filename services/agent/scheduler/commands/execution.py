@@ -121,6 +121,8 @@ class Executor:
                 if (reason := self._early.take(entry.id)) is not None:
                     _stop(work, reason)
                 await self._to_its_end(work)
+        except Exception:  # noqa: BLE001 - it stays in the journal as it is, and is taken up again
+            _log.exception("command stays open: its end could not be kept", command=entry.id)
         finally:
             self._works.pop(entry.id, None)
             self._tasks.pop(entry.id, None)

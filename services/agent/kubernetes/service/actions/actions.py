@@ -95,8 +95,12 @@ class KubernetesActions:
     async def check(self, command: Command) -> None:
         if command.action not in self._handlers:
             raise refused(ErrorCode.UNKNOWN_ACTION, f"this agent has no action {command.action!r}")
-        check_object(ACTIONS[command.action], command.object)
-        self._handler(command).check(self._task(command))
+        action = ACTIONS[command.action]
+        check_object(action, command.object)
+        task = self._task(command)
+        if refusal := action.refusal(command.params):
+            raise refused(ErrorCode.NOT_ALLOWED, refusal)
+        self._handler(command).check(task)
 
     async def look(self, command: Command) -> bytes:
         return msgspec.json.encode(await self._handler(command).look(self._task(command)))

@@ -2,7 +2,7 @@
 
 A rule is `<verb>:<resource>[/<subresource>][@<namespace>]`. The verb is one of the six, `read` for get and
 list, `write` for the other four. The resource is kubectl's plural, `<plural>.<group>`, `*.<group>` or `*`.
-AgentSettings checks that a rule is one.
+AgentSettings checks that a rule is one. What is never asked for is said by the declaration of the action.
 """
 
 from collections.abc import Iterable
@@ -14,10 +14,6 @@ from schemas.kubernetes.actions import DynamicParams
 
 READ = frozenset({"get", "list"})
 WRITE = frozenset({"create", "update", "patch", "delete"})
-NEVER_GROUPS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
-"""They hold no objects: what is created there are tokens to be examined, and questions about rights."""
-NEVER = frozenset({"secrets"})
-"""In any group. The subresources that hand out tokens or open connections are none that can be named."""
 
 
 class Rule(NamedTuple):
@@ -70,8 +66,6 @@ class AllowList:
     def refusal(self, params: DynamicParams) -> str:
         """Why a request is not made; empty where it may be."""
         what = f"{params.resource}.{params.group}" if params.group else params.resource
-        if params.resource in NEVER or params.group in NEVER_GROUPS:
-            return f"{what} are never asked for through an agent, whatever its settings allow"
         if any(rule.allows(params) for rule in self.rules):
             return ""
         part = f"/{params.subresource}" if params.subresource else ""

@@ -4,10 +4,10 @@ from typing import Any
 
 from schemas.commands import ErrorCode
 from schemas.kubernetes.actions import ApplyParams
+from schemas.kubernetes.never import NEVER
 from services.agent.capability import Done, Outcome, Unprovable, Untouched, Verdict
 from services.agent.kubernetes.repository.interfaces import Json, Served
 from services.agent.kubernetes.sdk.interfaces import APPLY_PATCH, Absent
-from services.agent.kubernetes.service.actions.allowing import NEVER, NEVER_GROUPS
 from services.agent.kubernetes.service.actions.base import APPLIED, Handler, Sight, Task, mark_of, sight_of
 from services.agent.kubernetes.service.actions.errors import asking, refused, writing
 from services.agent.kubernetes.service.actions.manifests import (
@@ -42,13 +42,6 @@ class Apply(Handler[ApplyParams, ApplySight]):
             raise refused(ErrorCode.INVALID, "the manifest needs apiVersion, kind and metadata.name")
         if str(manifest["kind"]).endswith("List") and "items" in manifest:
             raise refused(ErrorCode.INVALID, "the manifest is a list; apply its items one by one")
-        group, _, _ = str(manifest["apiVersion"]).rpartition("/")
-        if manifest["kind"] == "Secret" or group in NEVER_GROUPS:
-            raise refused(
-                ErrorCode.NOT_ALLOWED,
-                f"{manifest['kind']} objects are not applied through an agent: the command, which is stored, "
-                "would hold their values",
-            )
         check_names(_namespace(task), str(metadata.get("name", "")))
         meant = task.command.object
         for what, wanted, found in (

@@ -105,7 +105,7 @@ def writing(*, precondition: bool) -> Iterator[None]:
         raise Doubtful(error_of(error)) from error
     except KubernetesError as error:
         if precondition and is_precondition(error):
-            raise Stale from error
+            raise Stale(error_of(error)) from error
         answer = error.answer
         if answer and _inside(answer):
             raise (FaultInside if answer.spoken else Doubtful)(error_of(error)) from error

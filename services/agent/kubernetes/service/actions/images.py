@@ -17,6 +17,7 @@ from services.agent.kubernetes.service.actions.base import (
     verdict,
 )
 from services.agent.kubernetes.service.actions.errors import refused
+from services.agent.kubernetes.service.actions.manifests import answered
 
 EVERY = "*"
 """Stands for all containers, those that run before the others included, as in `kubectl set image`."""
@@ -62,7 +63,7 @@ class UpdateImage(Handler[UpdateImageParams, ImageSight]):
             "spec": {"template": {"spec": pod}},
         }
         written = await self.write(task, "PATCH", body, content_type=STRATEGIC_PATCH)
-        return _outcome(task, seen, written.warnings)
+        return answered(task, _outcome(task, seen), written)
 
     async def judge(self, task: Task[UpdateImageParams], seen: ImageSight) -> Verdict:
         return verdict(task, seen, await self.read_if_there(task), mark_of, _outcome(task, seen))
@@ -84,8 +85,8 @@ def _changes(task: Task[UpdateImageParams], images: dict[str, str]) -> dict[str,
     return {name: image for name, image in wanted.items() if image != images[name]}
 
 
-def _outcome(task: Task[UpdateImageParams], seen: ImageSight, warnings: tuple[str, ...] = ()) -> Outcome:
+def _outcome(task: Task[UpdateImageParams], seen: ImageSight) -> Outcome:
     before = seen.containers | seen.init_containers
     changes = _changes(task, before)
     images = {name: {"from": before[name], "to": image} for name, image in changes.items()}
-    return Outcome({"uid": seen.uid, "images": images, "changed": bool(images)}, warnings)
+    return Outcome({"uid": seen.uid, "images": images, "changed": bool(images)})

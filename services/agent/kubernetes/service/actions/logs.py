@@ -40,9 +40,14 @@ class GetLogs(Handler[LogParams, Nothing]):
         path = await self.path(task, "log")
         with asking():
             log = await self.objects.read_text(path, asked)
+        try:
+            text = log.decode()
+        except UnicodeDecodeError:
+            text = log.decode(errors="replace")
+            warnings += (_replaced(task, container),)
         data = {
             "container": container,
-            "log": log.decode(errors="replace"),
+            "log": text,
             "bytes": len(log),
             "truncated": len(log) >= params.limit_bytes,
         }
@@ -65,3 +70,10 @@ class GetLogs(Handler[LogParams, Nothing]):
         chosen = annotations_of(pod).get(DEFAULT_CONTAINER, names[0])
         told = (f'Defaulted container "{chosen}" out of: {", ".join(names)}',) if len(names) > 1 else ()
         return chosen, told
+
+
+def _replaced(task: Task[LogParams], container: str) -> str:
+    """A result is JSON, which holds text only; the logs of the REST API are the bytes themselves."""
+    which = f" -c {container}" * bool(container) + " -p" * task.params.previous
+    exact = f"`atlhyper logs {task.name} -n {task.namespace}{which}`"
+    return f"bytes that are no UTF-8 stand as U+FFFD; {exact} gives the exact stream"

@@ -10,8 +10,9 @@ import msgspec
 
 from schemas.commands import ErrorCode
 from schemas.kubernetes.redaction import REDACTED, redact_object, redact_text
-from services.agent.kubernetes.repository.interfaces import Json
-from services.agent.kubernetes.service.actions.base import APPLIED, COMMAND
+from services.agent.capability import Outcome
+from services.agent.kubernetes.repository.interfaces import Json, Written
+from services.agent.kubernetes.service.actions.base import APPLIED, COMMAND, Task
 from services.agent.kubernetes.service.actions.errors import refused
 
 SLICE = 20
@@ -64,6 +65,13 @@ def shown(obj: Json, *, managed_fields: bool = False) -> Json:
             for entry in fields
         ]
     return found
+
+
+def answered(task: Task[Any], outcome: Outcome, written: Written) -> Outcome:
+    """The outcome of a write with the warnings it has had; of a dry run also with the object as the API
+    server has answered it, which is all there is to be seen of that."""
+    data = outcome.data | ({"object": shown(written.object)} if task.dry_run else {})
+    return Outcome(data, (*written.warnings, *outcome.warnings))
 
 
 async def all_shown(objects: Iterable[Json], *, managed_fields: bool = False) -> list[Json]:

@@ -15,6 +15,7 @@ from services.agent.kubernetes.service.actions.base import (
     sight_of,
     uid_of,
 )
+from services.agent.kubernetes.service.actions.manifests import answered
 
 
 class NodeSight(Sight, frozen=True):
@@ -42,7 +43,7 @@ class _Scheduling(Handler[NoParams, NodeSight]):
         body = scheduling(task, self.unschedulable)
         body["metadata"]["resourceVersion"] = seen.version
         written = await self.write(task, "PATCH", body, content_type=MERGE_PATCH)
-        return self._outcome(seen, written.warnings)
+        return answered(task, self._outcome(seen), written)
 
     async def judge(self, task: Task[NoParams], seen: NodeSight) -> Verdict:
         now = await self.read_if_there(task)
@@ -57,13 +58,13 @@ class _Scheduling(Handler[NoParams, NodeSight]):
             return Untouched()
         return Unprovable(f"{task.label} has been changed since, and does not say by which command")
 
-    def _outcome(self, seen: NodeSight, warnings: tuple[str, ...] = ()) -> Outcome:
+    def _outcome(self, seen: NodeSight) -> Outcome:
         data = {
             "uid": seen.uid,
             "unschedulable": self.unschedulable,
             "changed": seen.unschedulable != self.unschedulable,
         }
-        return Outcome(data, warnings)
+        return Outcome(data)
 
 
 class Cordon(_Scheduling):

@@ -14,6 +14,7 @@ from services.agent.kubernetes.service.actions.base import (
     verdict,
 )
 from services.agent.kubernetes.service.actions.errors import refused
+from services.agent.kubernetes.service.actions.manifests import answered
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 """The annotation of the pod template by which `kubectl rollout restart` does it."""
@@ -50,7 +51,7 @@ class Restart(Handler[NoParams, RestartSight]):
             "spec": {"template": {"metadata": {"annotations": marks}}},
         }
         written = await self.write(task, "PATCH", body, content_type=MERGE_PATCH)
-        return _outcome(task, seen, written.warnings)
+        return answered(task, _outcome(task, seen), written)
 
     async def judge(self, task: Task[NoParams], seen: RestartSight) -> Verdict:
         now = await self.read_if_there(task)
@@ -67,7 +68,7 @@ def _restarted_at(task: Task[NoParams]) -> str:
     return task.command.created_at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _outcome(task: Task[NoParams], seen: RestartSight, warnings: tuple[str, ...] = ()) -> Outcome:
-    if seen.on_delete:
-        warnings += ("its update strategy is OnDelete: each pod is replaced once it is deleted",)
-    return Outcome({"uid": seen.uid, "restarted_at": _restarted_at(task)}, warnings)
+def _outcome(task: Task[NoParams], seen: RestartSight) -> Outcome:
+    manual = "its update strategy is OnDelete: each pod is replaced once it is deleted"
+    data = {"uid": seen.uid, "restarted_at": _restarted_at(task)}
+    return Outcome(data, (manual,) if seen.on_delete else ())

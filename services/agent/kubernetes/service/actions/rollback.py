@@ -19,6 +19,7 @@ from services.agent.kubernetes.service.actions.base import (
 )
 from services.agent.kubernetes.service.actions.errors import refused
 from services.agent.kubernetes.service.actions.images import images_of
+from services.agent.kubernetes.service.actions.manifests import answered
 from services.agent.kubernetes.service.actions.revisions import Revision, history, same_template
 
 _OF_THE_DEPLOYMENT = (
@@ -84,7 +85,7 @@ class Rollback(Handler[RollbackParams, RollbackSight]):
         else:
             template = _template_patch(task, seen, revision)
             written = await self.write(task, "PATCH", template, content_type=STRATEGIC_PATCH)
-        return _outcome(seen, written.warnings)
+        return answered(task, _outcome(seen), written)
 
     async def judge(self, task: Task[RollbackParams], seen: RollbackSight) -> Verdict:
         return verdict(task, seen, await self.read_if_there(task), mark_of, _outcome(seen))
@@ -126,13 +127,12 @@ def _template_patch(task: Task[RollbackParams], seen: RollbackSight, revision: R
     }
 
 
-def _outcome(seen: RollbackSight, warnings: tuple[str, ...] = ()) -> Outcome:
-    if seen.same:
-        warnings += (f"skipped rollback (current template already matches revision {seen.revision})",)
+def _outcome(seen: RollbackSight) -> Outcome:
+    skipped = f"skipped rollback (current template already matches revision {seen.revision})"
     data = {
         "uid": seen.uid,
         "revision": seen.revision,
         "images": seen.images,
         "changed": not seen.same,
     }
-    return Outcome(data, warnings)
+    return Outcome(data, (skipped,) if seen.same else ())

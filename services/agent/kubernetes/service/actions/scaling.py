@@ -15,6 +15,7 @@ from services.agent.kubernetes.service.actions.base import (
     untouched,
 )
 from services.agent.kubernetes.service.actions.errors import refused
+from services.agent.kubernetes.service.actions.manifests import answered
 
 
 class ScaleSight(Sight, frozen=True):
@@ -48,7 +49,7 @@ class Scale(Handler[ScaleParams, ScaleSight]):
             "spec": {"replicas": task.params.replicas},
         }
         written = await self.write(task, "PATCH", body, subresource="scale", content_type=MERGE_PATCH)
-        return _outcome(task, seen, changed=True, warnings=written.warnings)
+        return answered(task, _outcome(task, seen, changed=True), written)
 
     async def judge(self, task: Task[ScaleParams], seen: ScaleSight) -> Verdict:
         """The subresource carries no annotation. What proves it is who has set the number: whoever sets
@@ -83,13 +84,11 @@ def scaled_by(obj: Json) -> set[str]:
     }
 
 
-def _outcome(
-    task: Task[ScaleParams], seen: ScaleSight, *, changed: bool, warnings: tuple[str, ...] = ()
-) -> Outcome:
+def _outcome(task: Task[ScaleParams], seen: ScaleSight, *, changed: bool) -> Outcome:
     data = {
         "uid": seen.uid,
         "replicas": task.params.replicas,
         "previous_replicas": seen.replicas,
         "changed": changed,
     }
-    return Outcome(data, warnings)
+    return Outcome(data)
