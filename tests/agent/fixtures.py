@@ -102,7 +102,9 @@ def run_agent(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, cluster_id
         for name, value in values.items():
             monkeypatch.setenv(name, value)
         heard = Heard(target)
-        async with client.connect(broker.settings(), "reader", name="test") as reader:
+        async with client.connect(broker.settings(), "reader", name="test", wait=True) as reader:
+            async with asyncio.timeout(PATIENCE):
+                await reader.wait_connected()
             await reader.subscribe(subjects.up(target), heard.hear)
             agent = asyncio.create_task(app.run(load(AgentSettings)))
             heard.agent = agent

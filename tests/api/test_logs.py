@@ -11,7 +11,7 @@ import pytest
 from services.api.logs import session
 from tests.logs.fixtures import LogPlane, LogPod, LogSystem
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(180)
 
 
 async def test_the_log_of_a_pod(log_plane: LogPlane, log_reading: LogSystem) -> None:

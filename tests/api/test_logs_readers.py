@@ -10,7 +10,7 @@ from services.api.http.limits import Seats
 from services.api.logs import metrics
 from tests.logs.fixtures import LogPlane, LogSystem, Reader
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(180)
 
 MIB = 1024 * 1024
 

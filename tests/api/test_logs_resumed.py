@@ -18,7 +18,7 @@ from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker
 from tests.logs.fixtures import LogPlane, LogPod, LogSystem, Reader, log_system
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(180)
 
 _LINE = re.compile(rb"\[pod/([^/]+)/app\] (\d+) x*")
 BATCHES = 20

@@ -187,7 +187,7 @@ async def test_it_is_the_same_on_both_databases(either_url: str, monkeypatch: py
         assert (await served.client.get(_PATH)).json() == body
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_a_hundred_thousand_rows_take_little_memory(
     broker: RunningBroker, tmp_path: Path, empty_database: Path
 ) -> None:

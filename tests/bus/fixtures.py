@@ -55,7 +55,9 @@ class RunningBroker:
         await self.broker.stop()
 
     async def apply(self) -> None:
-        async with client.connect(self.settings(), "operator", name="apply") as operator:
+        async with client.connect(self.settings(), "operator", name="apply", wait=True) as operator:
+            async with asyncio.timeout(30):
+                await operator.wait_connected()
             await topology.apply(operator)
 
 
@@ -101,9 +103,12 @@ async def bus(running_broker: RunningBroker) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def connect(user: str, *, wait: bool = False) -> Bus:
-            connection = client.connect(
-                running_broker.settings(), user, name=f"test-{next(_names)}", wait=wait
-            )
-            return await stack.enter_async_context(connection)
+            name = f"test-{next(_names)}"
+            connection = client.connect(running_broker.settings(), user, name=name, wait=True)
+            made = await stack.enter_async_context(connection)
+            if not wait:  # in its own time: one attempt of the client lasts for two seconds
+                async with asyncio.timeout(30):
+                    await made.wait_connected()
+            return made
 
         yield connect

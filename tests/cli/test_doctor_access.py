@@ -12,7 +12,7 @@ from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.test_collection import kubeconfig_of
 from tests.cli.command import run
 
-pytestmark = pytest.mark.timeout(120)  # the command is run twice, and kubectl many times
+pytestmark = pytest.mark.timeout(180)  # the command is run twice, and kubectl many times
 
 LIST = {
     "": "pods nodes services configmaps namespaces persistentvolumes persistentvolumeclaims",

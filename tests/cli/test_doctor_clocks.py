@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,6 +26,11 @@ DATABASE = "the database's clock"
 
 async def findings() -> list[Finding]:
     return [finding async for finding in CHECKS["clocks"](None)]
+
+
+def an_hour(text: str) -> str:
+    """What is said of one, without the seconds for which a machine may stand still between two clocks."""
+    return re.sub(r"3,(59[5-9]|60[0-5]) s", "3,600 s", text)
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ async def test_the_databases_is_wrong(
     monkeypatch.setattr(clocks.clock, "now", wrong)
     other = {"ahead of": "behind", "behind": "ahead of"}[word]
     found = await findings()
-    assert [(finding.state, finding.text) for finding in found] == [
+    assert [(finding.state, an_hour(finding.text)) for finding in found] == [
         ("warn", f"{BROKER} is 3,600 s {other} {DATABASE}"),
         ("warn", f"{DATABASE} is 3,600 s {word} this host's clock"),
     ]
@@ -83,7 +89,8 @@ async def test_this_hosts_is_wrong(broker: RunningBroker, tmp_path: Path) -> Non
     )
     async with asyncio.timeout(60):
         output, _ = await process.communicate()
-    assert f"warn  clocks    {BROKER} is 3,600 s behind this host's clock" in output.decode()
+    told = an_hour(output.decode())
+    assert f"warn  clocks    {BROKER} is 3,600 s behind this host's clock" in told
 
 
 async def test_neither_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

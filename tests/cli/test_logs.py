@@ -90,7 +90,7 @@ async def run(system: LogSystem, folder: Path, *arguments: str) -> tuple[int, st
         return await command.wait(), command.output.decode(), command.errors.decode()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(180)
 async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path) -> None:
     """The same options give the same output as kubectl's."""
     namespace = await asyncio.to_thread(log_plane.namespace)
@@ -149,7 +149,7 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp
     assert errors == 'note: defaulted container "app" out of: app, sidecar\n'
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(180)
 async def test_a_container_that_cannot_be_read(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
@@ -187,7 +187,7 @@ async def test_every_option_of_kubectl(log_plane: LogPlane) -> None:
     assert theirs <= {option for parameter in logs.params for option in parameter.opts}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_it_follows_over_an_api_that_restarts(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
@@ -221,7 +221,7 @@ async def test_it_follows_over_an_api_that_restarts(
         assert [int(text) for text in found] == list(range(15, number))
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
     """What cannot be meant is an error with the next step, and kubectl's or our exit codes."""
     for arguments, code, text in (

@@ -30,7 +30,7 @@ from tests.master.conftest import Fleet
 from tests.persistence.test_commands_sending import beat
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 STREAM = topology.COMMANDS.name
 A, B = AGENTS

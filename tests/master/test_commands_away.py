@@ -35,7 +35,7 @@ from tests.master.test_commands import Takers, at_work, cancel
 from tests.persistence.test_commands_sending import NOW, beat
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 A, B = AGENTS
 LONG = 1000.0

@@ -23,7 +23,7 @@ from tests.master.conftest import MasterProcess
 from tests.persistence.test_commands_sending import beat
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(150), pytest.mark.alone]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]
 
 RESUMES = 10.0
 """Seconds in which work goes on, whatever became of a master."""

@@ -17,7 +17,7 @@ from tests.persistence.frames import body_of
 from tests.postgres.server import Postgres
 from tests.waiting import until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 TOLD = 10.0
 """Seconds."""

@@ -25,7 +25,7 @@ from tests.persistence.frames import FrameSource
 from tests.processes import ServiceProcess
 from tests.waiting import until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 INTERVAL = 1.5
 

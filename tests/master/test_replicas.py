@@ -236,7 +236,7 @@ async def test_masters_die_and_hang_in_turn(scene: Scene) -> None:
         assert "Traceback" not in master.log
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 async def test_who_leaves_hands_over_at_once(scene: Scene) -> None:
     """A master that is stopped gives its leases back: the other one has them within two seconds."""
     first = await scene.start("one", MASTER_LEASE="30s")
@@ -247,7 +247,7 @@ async def test_who_leaves_hands_over_at_once(scene: Scene) -> None:
     await scene.until_held(2.5, one=0, two=SHARDS)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 async def test_three_share(scene: Scene) -> None:
     """Each has its share, whoever comes and goes, and then nothing moves any longer."""
     for name in ("one", "two", "three"):
@@ -272,7 +272,7 @@ async def fences(scene: Scene) -> dict[str, int]:
         return {row.name: row.fence for row in found}
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 async def test_second_master_on_sqlite_stands_by(new_scene: MakeScene, tmp_path: Path) -> None:
     """SQLite serves one master: another says so, is well, and takes over at once when the first one's process
     has ended, however long its leases would last; so does the first one started again.
@@ -323,7 +323,7 @@ async def ready(master: MasterProcess) -> str:
         return (await http.get("/readyz?verbose")).text
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 async def test_masters_without_the_broker(scene: Scene) -> None:
     """A master that reaches the database and not the broker leaves its shards to the other one, and has its
     share again when the broker is back; where both are cut off, whoever is back first has all.
@@ -354,7 +354,7 @@ async def test_masters_without_the_broker(scene: Scene) -> None:
         await load.check()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_apis_are_nudged(scene: Scene) -> None:
     """After rows have changed the bus says so, with the shard's revision."""
     heard: dict[int, int] = {}
