@@ -26,7 +26,8 @@ MAX_DATA = 8 * 1024 * 1024
 
 _PREFIX = "ce-"
 _SDK_ERRORS = (
-    CloudEventValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError
+    CloudEventValidationError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
+    OverflowError,
 )  # fmt: skip
 """What the SDK and the parsers below it raise for bytes that are no CloudEvent."""
 _KNOWN = {"id", "source", "type", "time", "datacontenttype", "dataschema", "subject", "specversion"}

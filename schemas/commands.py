@@ -6,14 +6,24 @@ only ever move on; reports may come late, twice or out of order, and change noth
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator
 
 from schemas.ids import AgentKind, Target
 from schemas.presence import Message
+from schemas.times import Time
+
+MAX_RESULT = 64 * 1024 * 1024
+"""Bytes of JSON that a result's `data` may have; beyond it the command fails with `too_large`."""
+MAX_PARTS = 4096
+"""Slices of one result; agents make far larger ones than it would take."""
+
+CommandId = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+"""A UUID as a rule; one token of a subject in any case, so that a report's subject names its command."""
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""Which every database and every reader of JSON holds exactly."""
 
 
 class CommandState(StrEnum):
@@ -35,7 +45,8 @@ class CommandState(StrEnum):
     EXPIRED = "expired"
     """Not begun by `start_by`: nothing was done, and nothing will be."""
     CANCELED = "canceled"
-    """Ended on request; what had been done by then is in its result."""
+    """Ended on request; what had been done by then is in its result. Where its agent was killed meanwhile
+    its error says that what was done before is not known."""
     UNKNOWN = "unknown"
     """Handed out, and nobody can prove what became of it. A late result is attached as evidence."""
 
@@ -190,7 +201,7 @@ class TargetReference(Message):
 class Command(Message):
     """One command: these bytes are stored, sent, signed and journaled as they are."""
 
-    id: str
+    id: CommandId
     target: TargetReference
     instance: str = ""
     """What stood behind the id when it was asked for: another one refuses. Empty: not known."""
@@ -198,23 +209,16 @@ class Command(Message):
     object: CommandObject = CommandObject()
     params: dict[str, Any] = {}
     dry_run: bool = False
-    created_at: datetime
-    start_by: datetime
+    created_at: Time
+    start_by: Time
     """Not begun after it."""
-    finish_by: datetime
+    finish_by: Time
     """Its agent cuts it off then. Its end, in whichever state, may be stored up to a grace of the master's
     later; where none is reported by then, nor after an outage for as long, it is `unknown`."""
     actor: str = ""
     """Who asked for it."""
     operation: str = ""
     """The operation that it is a part of; empty for a single one."""
-
-    @field_validator("created_at", "start_by", "finish_by")
-    @classmethod
-    def _aware(cls, value: datetime) -> datetime:
-        if value.tzinfo is None:
-            raise ValueError("a time without a time zone")
-        return value
 
 
 class CommandError(Message):
@@ -236,38 +240,38 @@ class CommandError(Message):
 class CommandReceived(Message):
     """It is in the journal: the agent answers for it from now on."""
 
-    command_id: str
+    command_id: CommandId
     journal: str
-    at: datetime
+    at: Time
     """By the clock of the deadlines, as the agent knows it; as all times of reports."""
 
 
 class CommandStarted(Message):
     """It may have an effect from now on."""
 
-    command_id: str
-    at: datetime
+    command_id: CommandId
+    at: Time
 
 
 class CommandProgressed(Message):
     """How far a long one has come."""
 
-    command_id: str
-    sequence: int
+    command_id: CommandId
+    sequence: int = Field(ge=1, le=2**53)
     """Counts up from 1; a lower one that comes later is old."""
-    at: datetime
+    at: Time
     message: str
-    done: int = 0
-    total: int = 0
+    done: Count = 0
+    total: Count = 0
     """0: not known."""
 
 
 class ResultPart(Message):
     """A slice of a result's `data` that does not fit into one message; all are sent before the end of it."""
 
-    command_id: str
-    index: int = Field(ge=0)
-    count: int = Field(ge=1)
+    command_id: CommandId
+    index: int = Field(ge=0, lt=MAX_PARTS)
+    count: int = Field(ge=1, le=MAX_PARTS)
     data: str
     """A slice of the JSON text of `data`."""
 
@@ -275,17 +279,17 @@ class ResultPart(Message):
 class CommandCompleted(Message):
     """The end of a command, as its agent knows it."""
 
-    command_id: str
+    command_id: CommandId
     state: CommandState
     success: bool
     data: Any = None
     """What the action gives back; null while `parts` says that it travels in slices."""
-    parts: int = 0
+    parts: int = Field(default=0, ge=0, le=MAX_PARTS)
     """Number of ResultPart messages that hold `data`."""
     error: CommandError | None = None
     warnings: list[str] = []
     """The API server's warnings (RFC 9111, `Warning: 299`)."""
-    executed_at: datetime
+    executed_at: Time
     """When the effect was there, or it was clear that there is none."""
 
     @field_validator("state")
@@ -294,7 +298,3 @@ class CommandCompleted(Message):
         if not value.terminal:
             raise ValueError(f"{value} is not the end of a command")
         return value
-
-
-MAX_RESULT = 64 * 1024 * 1024
-"""Bytes of JSON that a result's `data` may have; beyond it the command fails with `too_large`."""

@@ -1,5 +1,6 @@
 """What core says outside of commands: not stored. To agents it is repeated until the effect is seen."""
 
+from schemas.commands import CommandId
 from schemas.presence import Message
 
 
@@ -41,19 +42,19 @@ class Nudge(Message):
 class ResultsConfirmed(Message):
     """Results that are committed in the database: the agent may forget them."""
 
-    command_ids: list[str]
+    command_ids: list[CommandId]
 
 
 class CancelRequested(Message):
     """End this command, if it has not ended; repeated until it has."""
 
-    command_id: str
+    command_id: CommandId
     reason: str = ""
 
 
 class CommandsChanged(Message):
     """Commands have been accepted, or moved on; a hint for those who wait for it."""
 
-    command_ids: list[str]
-    ended: list[str] = []
+    command_ids: list[CommandId]
+    ended: list[CommandId] = []
     """Those of them that have ended."""

@@ -1,10 +1,9 @@
 """What could not be read, kept whole."""
 
-from datetime import datetime
-
 from pydantic import Base64Bytes
 
 from schemas.presence import Message
+from schemas.times import Time
 
 
 class DeadLetter(Message):
@@ -18,7 +17,7 @@ class DeadLetter(Message):
     stream: str = ""
     """Empty for a message of core NATS."""
     stream_sequence: int = 0
-    received_at: datetime | None = None
+    received_at: Time | None = None
     """When the stream took it; None for a message of core NATS."""
     headers: dict[str, str] = {}
     body: Base64Bytes

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from schemas.errors import ContractError
 from schemas.ids import uuid7
+from schemas.times import of_the_calendar
 
 JSON = "application/json"
 
@@ -56,6 +57,10 @@ class Envelope:
                 raise ContractError(f"CloudEvent without {name!r}")
         if self.time.tzinfo is None:
             raise ContractError("CloudEvent 'time' has no time zone")
+        try:
+            of_the_calendar(self.time)
+        except ValueError as error:
+            raise ContractError(f"CloudEvent 'time': {error}") from None
         for name in self.extensions:
             if not _NAME.fullmatch(name):
                 raise ContractError(f"CloudEvent extension {name!r} is not 1 to 20 of a-z and 0-9")
@@ -82,6 +87,8 @@ class Envelope:
         text = self.extensions.get(name)
         if text is None:
             return None
-        if not text.isascii() or not text.isdigit():
-            raise ContractError(f"CloudEvent {name!r} {text[:40]!r} is not a number")
+        if not text.isascii() or not text.isdigit() or len(text) > SEQUENCE_DIGITS:
+            raise ContractError(
+                f"CloudEvent {name!r} {text[:40]!r} is not a number of at most {SEQUENCE_DIGITS} digits"
+            )
         return int(text)

@@ -17,7 +17,7 @@ class UnknownType(ContractError):
 def explained(error: ValidationError, *within: str) -> str:
     """Each mistake with its place, such as `params.replicas: …`, and without the value: it may be secret."""
     mistakes = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(str(step) for step in (*within, *mistake['loc']))}: {mistake['msg']}"
-        for mistake in mistakes
-    )
+    told = [
+        (".".join(str(step) for step in (*within, *mistake["loc"])), mistake["msg"]) for mistake in mistakes
+    ]
+    return "; ".join(f"{place}: {message.removeprefix('Value error, ')}" for place, message in told)

@@ -1,6 +1,5 @@
 """Operations: one intent, carried out by a command on each of many agents, a few at a time."""
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import Field
 
 from schemas.commands import CommandObject, TargetReference
 from schemas.presence import Message
+from schemas.times import Time
 
 
 class OperationState(StrEnum):
@@ -49,5 +49,5 @@ class Operation(Message):
     targets: list[TargetReference]
     """In the order in which they are taken."""
     strategy: Strategy = Strategy()
-    created_at: datetime
+    created_at: Time
     actor: str = ""

@@ -3,11 +3,12 @@
 The words are OpAMP's (Open Agent Management Protocol) where they fit: capabilities, health, instance.
 """
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.times import Time
 
 
 class Message(BaseModel):
@@ -23,7 +24,7 @@ class Health(Message):
     status: str = ""
     """One word: `starting`, `running`, `degraded`, `standby` (another agent serves the id), `stopping`."""
     last_error: str = ""
-    start_time: datetime
+    start_time: Time
 
 
 class CollectionState(StrEnum):
@@ -48,7 +49,7 @@ class Collection(Message):
     objects: int = 0
     relists: int = 0
     """Full lists since the agent started."""
-    last_event_at: datetime | None = None
+    last_event_at: Time | None = None
     """When the API server last sent something for it: an object, a bookmark or a page."""
 
 

@@ -61,6 +61,7 @@ class EventType(Generic[Body]):
         """The body read from JSON. Raises ContractError naming the first thing that is wrong."""
         try:
             if issubclass(self.model, BaseModel):
+                msgspec.json.decode(data, type=msgspec.Raw)  # pydantic takes NaN as well, which is no JSON
                 return self.model.model_validate_json(data)
             return msgspec.json.decode(data, type=self.model)
         except ValidationError as error:

@@ -6,9 +6,10 @@ API and agent check parameters against these models; OpenAPI and the reference a
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from schemas.commands import Action, Nature, Params
+from schemas.kubernetes.metadata import with_metadata
 from schemas.kubernetes.never import never_applied, never_asked_for
 from schemas.kubernetes.redaction import REDACTED, redact_object
 
@@ -68,7 +69,7 @@ class DeleteParams(Params):
 class LogParams(Params):
     """A piece of a container's log, as it is now; to follow one, see the logs of the REST API."""
 
-    container: Annotated[str, Field(description="Empty: the one that kubectl takes.")] = ""
+    container: Annotated[str, Field(max_length=253, description="Empty: the one that kubectl takes.")] = ""
     previous: Annotated[bool, Field(description="Of the container before its last restart.")] = False
     tail_lines: Annotated[
         int | None, Field(ge=0, le=1_000_000, description="The last so many lines; null: all.")
@@ -125,7 +126,11 @@ class DynamicParams(Params):
     ] = ""
     name: Annotated[str, Field(max_length=253, description="create: empty for the one in the body.")] = ""
     uid: Annotated[str, Field(description="update, patch, delete: the object must be this one.")] = ""
-    body: Annotated[Any, Field(description="create, update: the object; patch: the patch.")] = None
+    body: Annotated[
+        Any,
+        AfterValidator(with_metadata),
+        Field(description="create, update: the object; patch: the patch."),
+    ] = None
     patch_type: Annotated[PatchType, Field(description="patch: how the body is to be read.")] = (
         PatchType.MERGE
     )
@@ -145,7 +150,11 @@ class DynamicParams(Params):
 class ApplyParams(Params):
     """Server-side apply of one object (KEP-555)."""
 
-    manifest: Annotated[dict[str, Any], Field(description="apiVersion, kind, metadata.name, …")]
+    manifest: Annotated[
+        dict[str, Any],
+        AfterValidator(with_metadata),
+        Field(description="apiVersion, kind, metadata.name, …"),
+    ]
     namespace: Annotated[
         str,
         Field(

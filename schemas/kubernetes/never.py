@@ -9,8 +9,8 @@ from typing import Any
 NEVER = frozenset({"secrets"})
 """Resources that are neither asked for nor applied, in any group. The subresources that hand out tokens or
 open connections are none that can be named."""
-NEVER_KIND = "Secret"
-"""What such an object calls itself."""
+NEVER_KIND = "secret"
+"""What such an object calls itself, in whichever case: a slip of the pen is stored as well."""
 NEVER_GROUPS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 """They hold no objects: what is created there are tokens to be examined, and questions about rights."""
 
@@ -32,9 +32,9 @@ def never_asked_for(params: Mapping[str, Any]) -> str:
 def _never_sent(body: Any) -> str:
     """Of an object that would be sent, and of the items of a list."""
     for obj in _objects(body):
-        kind = str(obj.get("kind", ""))
+        kind = str(obj.get("kind", "")).strip()
         group, _, _ = str(obj.get("apiVersion", "")).rpartition("/")
-        if kind.removesuffix("List") == NEVER_KIND or group in NEVER_GROUPS:
+        if kind.casefold().removesuffix("list") == NEVER_KIND or group in NEVER_GROUPS:
             return (
                 f"{kind} objects are not applied through an agent: the command, which is stored, would hold "
                 "their values"

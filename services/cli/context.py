@@ -30,6 +30,11 @@ class Context:
     """Where the address came from, for error messages."""
 
     @property
+    def scheme(self) -> str:
+        """`http`, `https`, or what nobody speaks here; in lower case."""
+        return self.url.partition("://")[0].lower() if "://" in self.url else ""
+
+    @property
     def is_loopback(self) -> bool:
         """Whether what is sent there stays on this machine."""
         try:
@@ -41,9 +46,14 @@ class Context:
     @property
     def headers(self) -> dict[str, str]:
         """The token as a header. Raises UserError rather than show it to a network."""
+        if self.scheme not in ("http", "https"):
+            raise UserError(
+                f"no API answers at {self.url} ({self.origin}): only http:// and https:// are known",
+                "correct it where it is written, or set ATLHYPER_URL to an address like http://127.0.0.1:8080",
+            )
         if not self.token:
             return {}
-        if not self.url.startswith("https://") and not self.is_loopback and not _plain_http_allowed():
+        if self.scheme != "https" and not self.is_loopback and not _plain_http_allowed():
             raise UserError(
                 f"{self.url} ({self.origin}) speaks plain HTTP: whoever is on the way could read the token",
                 f"use https://, or a tunnel to 127.0.0.1; {PLAIN_HTTP}=true sends it all the same",
@@ -99,7 +109,7 @@ def _with_token(context: Context, before: str | None, after: str | None) -> Cont
 
 def _token_of_environment() -> str | None:
     if token := os.environ.get("ATLHYPER_TOKEN"):
-        return token
+        return checked_token(token, "ATLHYPER_TOKEN")
     path = os.environ.get("ATLHYPER_TOKEN_FILE")
     return read_token(Path(path).expanduser()) if path else None
 
@@ -120,13 +130,24 @@ def token_file(home: Path) -> Path:
 def read_token(path: Path) -> str:
     """The token in a file. Raises UserError."""
     try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
         raise UserError(
             f"cannot read the token in {path}: {error}", "correct or remove that file", 4
         ) from error
-    if not token or not token.isprintable() or " " in token:
-        raise UserError(f"{path} does not hold a token", "`atlhyper tokens create --file` writes one", 4)
+    return checked_token(text, str(path))
+
+
+def checked_token(text: str, where: str) -> str:
+    """The token that a file or a variable holds, as a header takes it: a line break behind it is not part of
+    it. Raises UserError, which does not show it."""
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UserError(
+            f"{where} does not hold a token: one is printable ASCII without blanks",
+            "`atlhyper tokens create` makes one, with --file in a file",
+            4,
+        )
     return token
 
 
@@ -167,6 +188,9 @@ def read_config(path: Path) -> Config:
     except yaml.YAMLError as error:
         first = str(error).partition("\n")[0]
         raise UserError(f"{path} is not YAML: {first}", _EXAMPLE) from error
+    except (ValueError, LookupError, AttributeError, RecursionError, OverflowError) as error:
+        # Of values that say what they are and are not it; the parser shows them, and one may be a token.
+        raise UserError(f"{path} holds a value that cannot be read", _EXAMPLE) from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a list of names and texts", _EXAMPLE)
     if unknown := config.keys() - {"url", "token", "current", "contexts"}:
@@ -195,7 +219,8 @@ def _context(path: Path, name: str, entry: object) -> Context:
         raise UserError(f"{where}: unknown name {min(unknown, key=str)!r}", "it may hold `url` and `token`")
     if name and not entry.get("url"):
         raise UserError(f"{where} has no `url`", _EXAMPLE)
-    return Context(entry.get("url", ""), entry.get("token"), f"context {name!r}" if name else str(path))
+    token = checked_token(entry["token"], f"{where}: `token`") if entry.get("token") else None
+    return Context(entry.get("url", ""), token, f"context {name!r}" if name else str(path))
 
 
 def write_config(path: Path, config: Config) -> None:

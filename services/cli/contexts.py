@@ -6,7 +6,15 @@ from typing import IO
 import rich_click as click
 
 from services.cli import completion, render
-from services.cli.context import Config, Context, config_file, read_config, resolve, write_config
+from services.cli.context import (
+    Config,
+    Context,
+    checked_token,
+    config_file,
+    read_config,
+    resolve,
+    write_config,
+)
 from services.cli.notes import note
 from services.runtime.errors import UserError
 
@@ -65,7 +73,7 @@ def set_context(name: str, url: str | None, token_file: IO[str] | None) -> None:
     """
     config = read_config(config_file())
     known = config.contexts.get(name, Context(""))
-    token = token_file.read().strip() if token_file else known.token
+    token = checked_token(token_file.read(), token_file.name) if token_file else known.token
     made = Context(url or known.url, token or None)
     if not made.url.startswith(("http://", "https://")):
         raise UserError(f"context {name!r} needs an address", "give --url http://… or https://…", 2)

@@ -3,10 +3,12 @@
 Importing Litestar, kubernetes-asyncio, SQLModel and nats-py takes more than a second together.
 """
 
+import errno
 import importlib
+import os
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import rich_click as click
 from click.exceptions import Exit
@@ -97,7 +99,7 @@ class LazyGroup(click.RichGroup):
         except KeyboardInterrupt:
             ctx.exit(130)  # as a shell reports SIGINT
         except (click.ClickException, Exit, click.Abort, OSError) as error:
-            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            if isinstance(error, OSError) and not _is_unwritten(error):
                 _tell_bug(ctx)
             raise
         except Exception:  # noqa: BLE001 whatever it is: logged whole, told in one line
@@ -140,5 +142,39 @@ for _title, _commands in SECTIONS.items():
 
 
 def main() -> None:
-    """The console script."""
-    cli(prog_name="atlhyper")
+    """Runs the command line, and tells what standard output does not take."""
+    try:
+        try:
+            cli(prog_name="atlhyper")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if not _is_unwritten(error):
+            raise
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough: `| head`
+            _tell_unwritten(error)
+        _give_up(sys.stdout)
+        sys.exit(1)
+
+
+_UNWRITTEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE})
+
+
+def _is_unwritten(error: OSError) -> bool:
+    """Whether what a command prints was not taken. Where it is a file that it opened, that one has a name."""
+    return error.errno in _UNWRITTEN and error.filename is None
+
+
+def _tell_unwritten(error: OSError) -> None:
+    told = UserError(f"cannot write: {error.strerror}", "free some space, or have it written elsewhere")
+    try:
+        click.echo(told.render(), err=True)
+    except OSError:  # nor does standard error take it
+        _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """What it holds goes nowhere, or Python would try once more at its end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

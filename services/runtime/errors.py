@@ -23,6 +23,9 @@ class UserError(Exception):
         return self.message
 
     def render(self) -> str:
-        """The text for standard error, without a closing line break."""
-        next_step = f"\n  next: {printable(self.next_step)}" if self.next_step else ""
-        return f"error: {printable(self.message)}{next_step}"
+        """The text for standard error, without a closing line break, and without secrets: a library's words
+        may hold what it was given."""
+        from services.runtime.logs import mask  # with structlog, for which only an error has to wait
+
+        next_step = f"\n  next: {printable(mask(self.next_step))}" if self.next_step else ""
+        return f"error: {printable(mask(self.message))}{next_step}"

@@ -18,6 +18,7 @@ _SECRET_NAME = re.compile(r"password|passwd|secret|token|seed|authorization|priv
 _SECRET_TEXT = re.compile(
     r"(?P<url>://[^\s/:@]*:)[^\s/@]+(?=@)"  # the password of a URL
     r"|(?P<bearer>\bBearer\s+)[\w.~+/=-]+"  # RFC 6750
+    r"|\batlhyper_[\w-]{20,}"  # a token of the API
     r"|\bS[UAONCX][A-Z2-7]{56}\b"  # an nkey seed
 )
 

@@ -243,6 +243,14 @@ async def test_what_is_refused(doing: Doing, cluster: Cluster) -> None:
     assert (await refusal(doing, "dynamic", verb="patch", name="notes", body=[], **notes))[
         0
     ] == ErrorCode.INVALID
+    for how in (
+        {"verb": "create"},
+        {"verb": "update", "name": "notes"},
+        {"verb": "patch", "name": "notes"},
+        {"verb": "patch", "name": "notes", "patch_type": "strategic"},
+    ):
+        code, _, text = await refusal(doing, "dynamic", body={"metadata": "x"}, **how, **notes)
+        assert (code, text) == (ErrorCode.INVALID, "params.body: metadata is not an object")
 
 
 async def test_errors_hold_no_secrets(doing: Doing, cluster: Cluster) -> None:
@@ -333,8 +341,14 @@ async def test_apply(doing: Doing, cluster: Cluster, tmp_path: Path) -> None:
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "../x"}},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}},  # in no namespace
         {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": []},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": None}},
     ):
         assert (await refusal(doing, "apply", manifest=wrong))[0] == ErrorCode.INVALID
+    for value in ("x", 1, True, ["x"]):
+        wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "annotations": value}}
+        code, status, text = await refusal(doing, "apply", manifest=wrong, namespace=cluster.namespace)
+        assert (code, status) == (ErrorCode.INVALID, 0)
+        assert text == "params.manifest: metadata.annotations is not an object"
     placed = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
     outcome = await doing("apply", manifest=placed, namespace=cluster.namespace)
     assert outcome.data["namespace"] == cluster.namespace

@@ -24,6 +24,7 @@ from services.agent.scheduler.commands.early import EarlyCancels
 from services.agent.store import journal_rows
 from tests.agent.commands.bench import Bench, Opened
 from tests.agent.commands.desk import command, order
+from tests.agent.commands.world import WorldActions
 from tests.waiting import until
 
 IN_TIME = 6.0
@@ -147,6 +148,63 @@ async def test_a_failed_disk_takes_no_custody(bench: Bench, monkeypatch: pytest.
         assert bench.actions.performed == []
     await until(lambda: not bench.scheduler.trouble())
     assert (await bench.do(about)).success
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+async def test_what_can_not_be_written_is_refused_alone(bench: Bench, place: int) -> None:
+    """A command of which the journal can keep nothing costs no other of its batch."""
+    batch = [command(name=f"thing-{number}") for number in range(5)]
+    orders = [order(about, bench.journal.id) for about in batch]
+    extensions = {"journal": bench.journal.id, "traceparent": "\ud800"}  # no UTF-8 has it
+    orders[place] = order(batch[place], bench.journal.id, extensions=extensions)
+    bench.gateway.hand_out(*orders)
+    for number, about in enumerate(batch):
+        end = await bench.gateway.end(about)
+        assert end.success is (number != place)
+    refused = bench.gateway.ends(batch[place].id)[-1]
+    assert (refused.state, refused.error and refused.error.code) == (
+        CommandState.REJECTED,
+        ErrorCode.INTERNAL,
+    )
+    assert sorted(bench.gateway.acknowledged) == sorted(about.id for about in batch)
+    assert bench.gateway.deferred == []
+    assert bench.scheduler.trouble() == ""
+    assert bench.actions.world.effects() == {about.id: 1 for about in batch if about is not batch[place]}
+
+
+async def test_such_a_refusal_outlives_a_restart(opened: Opened) -> None:
+    """It is an entry like any other: a copy that comes later is answered from it."""
+    about = command()
+    async with opened() as bench:
+        bench.hand_out(about, extensions={"journal": bench.journal.id, "traceparent": "\ud800"})
+        end = await bench.gateway.end(about)
+        journal = bench.journal.id
+    async with opened() as bench:
+        assert bench.journal.id == journal
+        bench.hand_out(about)
+        assert await bench.gateway.end(about) == end
+
+
+async def test_what_can_not_even_be_refused_waits_at_the_broker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the refusal can't be written the others go on; nothing of it is done."""
+    batch = [command(name=f"thing-{number}") for number in range(3)]
+    poison, insert = batch[1].id, journal_rows.insert
+
+    def failing(db: Any, lines: Any) -> None:
+        if any(line[1].id == poison for line in lines):
+            raise TypeError("no such thing")
+        insert(db, lines)
+
+    monkeypatch.setattr(journal_rows, "insert", failing)
+    bench.hand_out(*batch)
+    for about in (batch[0], batch[2]):
+        assert (await bench.gateway.end(about)).success
+    assert bench.gateway.deferred == [poison]
+    assert sorted(bench.gateway.acknowledged) == sorted([batch[0].id, batch[2].id])
+    assert not bench.journal.knows(poison)
+    assert bench.scheduler.trouble() == ""
 
 
 async def test_a_result_that_the_disk_does_not_take(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,6 +541,30 @@ async def test_begun_and_past_its_time(opened: Opened) -> None:
         end = await bench.gateway.end(about)
         assert (end.state, end.error and end.error.code) == (CommandState.FAILED, ErrorCode.TIMEOUT)
         assert bench.actions.performed == []
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it goes on", "in the middle"])
+async def test_canceled_after_a_restart(opened: Opened, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the run before had done is not in the result, and the result says so."""
+    about = command("empty", params={"seconds": 60})
+    async with opened() as bench:
+        bench.hand_out(about)
+        await until(lambda: bench.actions.running)
+    if not late:
+
+        async def look(_: WorldActions, __: Any) -> bytes:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(WorldActions, "look", look)
+    async with opened() as bench:
+        await until(lambda: about.id in (bench.actions.running if late else bench.scheduler.executor.in_hand))
+        await bench.gateway.cancel(about.id, "enough")
+        end = await bench.gateway.end(about)
+    assert end.state is CommandState.CANCELED
+    assert (end.data is not None) is late
+    assert end.error
+    assert "canceled on request: enough" in end.error.message
+    assert "an earlier run of the agent had done" in end.error.message
 
 
 async def test_what_has_begun_may_end_when_the_agent_stops(

@@ -255,9 +255,18 @@ async def test_message_that_breaks_the_contract(agent: Agent, desk: Desk) -> Non
     source = subjects.service_source("master", "test")
     subject = subjects.command(TARGET, "change")
     about, other = command(), command()
-    bodies = [b"{", about.model_dump_json().encode()]
-    for body in bodies:
-        envelope = Envelope(type=registry.COMMAND_SENT.name, source=source, data=body, id=other.id)
+    bodies = [(other.id, b"{"), (other.id, about.model_dump_json().encode())]
+    spoilt = (
+        {"finish_by": "9999-12-31T23:59:59-23:59"},
+        {"start_by": "2026-11-22T04:00:00"},
+        {"id": "a.b.>"},
+        {"id": "x" * 5000},
+    )
+    for wrong in spoilt:
+        whole = json.loads(about.model_dump_json()) | {"id": uuid7()} | wrong
+        bodies.append((whole["id"], json.dumps(whole).encode()))
+    for command_id, body in bodies:
+        envelope = Envelope(type=registry.COMMAND_SENT.name, source=source, data=body, id=command_id)
         await desk.master.publish(subject, envelope, message_id=uuid7())
     await desk.send(about)
     assert (await desk.end(about)).success
@@ -267,10 +276,12 @@ async def test_message_that_breaks_the_contract(agent: Agent, desk: Desk) -> Non
         return (info["num_ack_pending"], info["num_pending"]) == (0, 0)
 
     await until(all_settled)
-    await until(lambda: len(letters) >= 2)
-    assert len(letters) == 2
+    await until(lambda: len(letters) >= len(bodies))
+    assert len(letters) == len(bodies)
     assert "command.sent" in letters[0].reason
     assert other.id in letters[1].reason
+    for letter, wrong in zip(letters[2:], spoilt, strict=True):
+        assert f"command.sent.v1: {min(wrong)}:" in letter.reason
 
 
 async def test_agent_with_a_wrong_clock(agent: Agent, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

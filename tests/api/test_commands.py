@@ -173,6 +173,13 @@ def _dynamic(**params: Any) -> dict[str, Any]:
             "params",
             "TokenReview objects are not applied",
         ),
+        (_apply(kind="secret"), "params", "secret objects are not applied through an agent"),
+        (_apply(kind="ConfigMap", metadata="x"), "params.manifest", "metadata is not an object"),
+        (
+            _dynamic(resource="configmaps", body={"metadata": {"annotations": ["x"]}}),
+            "params.body",
+            "metadata.annotations is not an object",
+        ),
         (_dynamic(resource="secrets", body={}), "params", "secrets are never asked for through an agent"),
         (_dynamic(resource="secrets", verb="get", name="a"), "params", "secrets are never asked for"),
         (_dynamic(resource="configmaps", body={"kind": "Secret"}), "params", "Secret objects are not"),
@@ -208,6 +215,38 @@ async def test_what_is_wrong_is_named(
     assert error["parameter"] == field
     assert message in error["message"]
     assert await stored(agent.database) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [
+        (SCALE | {f"more{n:05}": 1 for n in range(50_000)}, "more00000"),
+        (
+            _SCALE | {"target": {"id": "prod-eu"} | {f"more{n:05}": 1 for n in range(50_000)}},
+            "target.more00000",
+        ),
+        (SCALE | {"params": {"replicas": 1} | {f"more{n:05}": 1 for n in range(50_000)}}, "params.more00000"),
+    ],
+    ids=["content", "target", "params"],
+)
+async def test_of_many_errors_the_first_are_told(
+    agent: Fleet, api: httpx.AsyncClient, body: Any, first: str
+) -> None:
+    """The others are counted: one request makes neither the API work for long, nor its answer large."""
+    answer = await api.post(COMMANDS, json=body)
+    problem = assert_problem(answer, 400, "invalid-content")
+    errors: Any = problem["errors"]
+    assert (len(errors), errors[0]["parameter"]) == (21, first)
+    assert errors[-1] == {"parameter": "", "message": "and 49980 more"}
+    assert str(problem["detail"]).endswith("; and 49980 more")
+    assert len(answer.content) < 8192
+
+
+async def test_a_name_that_is_not_known_is_not_repeated_whole(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """Of one that is a content by itself the beginning says which is meant."""
+    answer = await api.post(COMMANDS, json=SCALE | {"x" * 900_000: 1})
+    assert_problem(answer, 400, "invalid-content")
+    assert len(answer.content) < 2048
 
 
 async def test_an_action_that_is_not_known(agent: Fleet, api: httpx.AsyncClient) -> None:
@@ -528,6 +567,24 @@ async def test_lists_are_filtered(agent: Fleet, api: httpx.AsyncClient) -> None:
     assert_problem(
         await api.get(f"{COMMANDS}?continue={first['continue']}&state=open"), 400, "invalid-parameter"
     )
+
+
+async def test_what_is_large_is_listed_without_its_params(agent: Fleet, api: httpx.AsyncClient) -> None:
+    """By its id it is whole, and so is the answer to whoever has asked for it."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {"a": "x" * 900_000},
+    }
+    body = {"cluster_id": "prod-eu", "action": "apply", "params": {"manifest": manifest, "namespace": "shop"}}
+    made = await ask(api, body | {"dry_run": True})
+    assert made["params"] == body["params"]
+    assert (await api.get(f"{COMMANDS}/{made['id']}")).json() == made
+    answer = await api.get(COMMANDS)
+    [listed] = answer.json()["items"]
+    assert listed == {k: v for k, v in made.items() if k not in ("data", "evidence")} | {"params": None}
+    assert len(answer.content) < 4096
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])

@@ -1,6 +1,7 @@
 """`atlhyper tokens`, and how the command line keeps and shows the one it has."""
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from services.cli.client import Client
@@ -218,6 +220,84 @@ def test_a_token_is_not_shown_to_a_network(url: str, shown: bool, monkeypatch: p
     assert Context(url).headers == {}
     monkeypatch.setenv("ATLHYPER_ALLOW_PLAIN_HTTP", "true")
     assert context.headers
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", " "])
+def test_a_line_break_behind_a_token(home: Path, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`"$(cat token)"$'\\n'`: not part of it, wherever it was read."""
+    monkeypatch.setenv("ATLHYPER_TOKEN", TOKEN + end)
+    assert resolve().token == TOKEN
+    monkeypatch.delenv("ATLHYPER_TOKEN")
+    written(home, TOKEN + end)
+    assert resolve().token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("where", "rest"),
+    [
+        *itertools.product(("variable", "config"), ("\n\nX-Other: 1", "\rX", " and more", "é", "\x7f")),
+        ("variable", "\udcff"),
+    ],
+)
+def test_what_is_no_token(home: Path, where: str, rest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 4 with the place where it was read, and without itself."""
+    if where == "config":
+        written(home, TOKEN + rest)
+    else:
+        monkeypatch.setenv("ATLHYPER_TOKEN", TOKEN + rest)
+    result = told("agents")
+    assert result.exit_code == 4, result.output
+    assert "does not hold a token" in result.stderr
+    assert ("ATLHYPER_TOKEN" if where == "variable" else "config.yaml: `token`") in result.stderr
+    assert TOKEN not in result.output
+
+
+def test_no_blank_variable(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is empty is none; one of blanks is a mistake."""
+    monkeypatch.setenv("ATLHYPER_TOKEN", "")
+    assert resolve().token is None
+    monkeypatch.setenv("ATLHYPER_TOKEN", " \n")
+    with pytest.raises(UserError, match="ATLHYPER_TOKEN does not hold a token"):
+        resolve()
+
+
+def test_a_context_is_not_given_what_is_no_token(home: Path) -> None:
+    """Nothing is written."""
+    result = told(
+        "context", "set", "eu", "--url", "https://eu", "--token-file", "-", stdin=f"{TOKEN} {TOKEN}"
+    )
+    assert result.exit_code == 4, result.output
+    assert TOKEN not in result.output
+    assert not (home / "config").exists()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [f"Illegal header value b'Bearer {TOKEN}\\n'", f"bad {TOKEN}!", "no way to http://me:t0ps3cret@eu:1"],
+)
+def test_errors_hold_no_secrets(said: str) -> None:
+    """Whatever a library says of what it was given."""
+    shown = UserError(said, said, 1).render()
+    assert shown.count("***") == 2
+    assert TOKEN not in shown
+    assert "t0ps3cret" not in shown
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://eu", "localhost:8080", "//eu"])
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_only_http_is_known(url: str, token: str | None) -> None:
+    """Nobody calls a file plain HTTP."""
+    with pytest.raises(UserError, match="only http:// and https:// are known") as caught:
+        Client(Context(url, token))
+    assert "plain HTTP" not in str(caught.value)
+
+
+def written(home: Path, token: str) -> None:
+    """The config file, with this token."""
+    config = home / "config" / "atlhyper" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(yaml.safe_dump({"url": "https://atlhyper.example", "token": token}))
+    config.chmod(0o600)
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -187,6 +187,27 @@ async def test_lists_are_newest_first_and_filtered(db: Database) -> None:
             )
 
 
+async def test_a_large_command_is_listed_without_its_params(db: Database) -> None:
+    """A page of them would be of megabytes: what else is in it is there, and by its id it is whole."""
+    small = new()
+    text = "€\0" * queries.MAX_LISTED
+    about = CommandObject(resource="pods", name="web", uid='u"1')
+    large = new().model_copy(update={"params": {"text": text}, "dry_run": True, "object": about})
+    for command in (small, large):
+        await accept(db, command)
+    async with db.read() as session:
+        listed = (await queries.list_commands(session, CommandFilter(), limit=5)).items
+        whole = await queries.get_command(session, large.id)
+    assert whole is not None
+    assert msgspec.json.decode(whole.body.params) == {"text": text}
+    bodies = {one.row.id: one.body for one in listed}
+    assert msgspec.json.decode(bodies[small.id].params) == small.params
+    body = bodies[large.id]
+    assert (msgspec.json.decode(body.params), body.dry_run) == (None, True)
+    assert body.object == about.model_dump()
+    assert not any(hasattr(one.row, "body") for one in listed)
+
+
 async def test_a_result_in_parts_is_put_together_in_order(db: Database) -> None:
     """Of one command with its data; of a list without, whatever the data is, but with error and warnings."""
     command = new()

@@ -70,6 +70,13 @@ class LogScheduler:
             session = Session(asked, self._source, self._calls)
         task = asyncio.create_task(self._run(session), name=f"logs {asked.session}")
         self._sessions[asked.session] = asked.run, task
+        # Not in the task itself: one that is cancelled before its first step never comes to its `finally`.
+        task.add_done_callback(lambda ended: self._forget(asked.session, ended))
+
+    def _forget(self, session: str, ended: asyncio.Task[None]) -> None:
+        _, task = self._sessions.get(session, (0, None))
+        if task is ended:
+            del self._sessions[session]
 
     async def _run(self, session: "Session") -> None:
         asked = session.asked
@@ -80,9 +87,6 @@ class LogScheduler:
                 await session.run()
         except Exception:  # noqa: BLE001 - one session's trouble is not the next one's
             _log.exception("logs failed", session=asked.session)
-        finally:
-            if self._sessions.get(asked.session, (0,))[0] == asked.run:
-                del self._sessions[asked.session]
 
 
 class Session:

@@ -106,13 +106,14 @@ class Journal:
         if self._generation != self._file.damaged:
             await to_its_end(self._load())  # it was found to be damaged: there is an empty one now
 
-    async def accept(self, entries: Sequence[Entry]) -> None:
+    async def accept(self, entries: Sequence[Entry]) -> dict[str, Exception]:
         """Take custody: on the disk when it returns. One that has ended already carries its result.
 
-        Raises StateUnavailable or StateDamaged; nothing of it is here then. The disk may have taken it all
-        the same: the next reading of the file tells.
+        By id: why one can't be written at all; it is not here, and the others are. Raises StateUnavailable or
+        StateDamaged; what is not here then the disk may have taken all the same: the next reading of the file
+        tells.
         """
-        await to_its_end(self._accept(entries))
+        return await to_its_end(self._accept(entries))
 
     async def started(self, command_id: str, seen: bytes, at: datetime, *, lasting: bool) -> Entry:
         """It may have an effect from now on, which will rest on what was `seen`.
@@ -212,16 +213,32 @@ class Journal:
             self._failing, self._generation, self._id = "", generation, loaded.id
             index.load(loaded)
 
-    async def _accept(self, entries: Sequence[Entry]) -> None:
+    async def _accept(self, entries: Sequence[Entry]) -> dict[str, Exception]:
         async with self._lock:
             self._check()
             if self._failing:  # what the file holds is uncertain until it was read again
                 raise StateUnavailable(self._failing)
             entries = [entry for entry in entries if not self.knows(entry.id)]  # read while we waited
-            numbered = [(self._index.number + place, entry, b"") for place, entry in enumerate(entries, 1)]
+            faults: dict[str, Exception] = {}
+            await self._insert(entries, faults)
+            return faults
+
+    async def _insert(self, entries: Sequence[Entry], faults: dict[str, Exception]) -> None:
+        """In one transaction. One that can't be written is noted in `faults`, and costs no other."""
+        numbered = [(self._index.number + place, entry, b"") for place, entry in enumerate(entries, 1)]
+        try:
             lasting = any(entry.done for entry in entries)
             await self._write(lambda db: rows.insert(db, numbered), lasting=lasting)
-            self._index.add(entries)
+        except (StateUnavailable, StateDamaged):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above; nothing of it is in the file
+            if len(entries) == 1:
+                faults[entries[0].id] = error
+                return
+            for entry in entries:  # whose fault it is shows when each is written by itself
+                await self._insert([entry], faults)
+            return
+        self._index.add(entries)
 
     async def _started(self, command_id: str, seen: bytes, at: datetime, lasting: bool) -> Entry:
         def begun(entry: Entry) -> Entry:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 
 from services.api.models import Continue
+from services.persistence.queries import MAX_LISTED
 
 
 class Target(Struct, kw_only=True):
@@ -53,7 +54,13 @@ class Command(Struct, kw_only=True):
     cluster_id: Annotated[str | None, Meta(description="The target's id, of a cluster.")] = None
     action: str
     object: CommandObject
-    params: Annotated[dict[str, Any], Meta(description="As they were given, without what is secret.")]
+    params: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="As they were given, without what is secret. In a list null where the command has "
+            f"more than {MAX_LISTED} bytes: `/api/v1/commands/{{id}}` has them."
+        ),
+    ]
     dry_run: bool
     actor: Annotated[str, Meta(description="Who asked for it, such as `token/laptop`.")]
     operation_id: Annotated[

@@ -44,12 +44,13 @@ async def shown_whole(session: Session, command: StoredCommand, stands: str) -> 
 def _members(command: StoredCommand, agent: Standing | None, stands: str) -> dict[str, Any]:
     row, result, target = command.row, command.result, command.target
     state = CommandState(row.state)
+    params = msgspec.json.decode(command.body.params)
     return {
         **{name: getattr(row, name) for name in _COLUMNS},
         "target": models.Target(kind=target.kind, id=target.id),
         "cluster_id": target.id if target.kind is AgentKind.KUBERNETES else None,
         "object": models.CommandObject(**command.body.object),
-        "params": shown_params(target.kind, row.action, msgspec.json.decode(command.body.params)),
+        "params": None if params is None else shown_params(target.kind, row.action, params),
         "dry_run": command.body.dry_run,
         "operation_id": row.operation_id or None,
         "success": state is CommandState.SUCCEEDED if state.terminal else None,

@@ -139,7 +139,7 @@ class CommandController(Controller):
         limit: parameters.Limit = parameters.DEFAULT_LIMIT,
         continue_: parameters.Continue = None,
     ) -> models.CommandList:
-        """A page of commands, the newest first, without the data of their results."""
+        """A page of commands, the newest first, without data of results and large parameters."""
         targets = parameters.clusters(cluster)
         where = queries.CommandFilter(
             targets=targets,

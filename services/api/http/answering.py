@@ -151,7 +151,7 @@ def _invalid_parameter(request: Request[Any, Any, Any], entry: dict[str, str]) -
     if not isinstance(wanted, ParameterKwarg):
         return InvalidParameter(parameter=key, message=message)
     if message.startswith("Expected `int` ") and wanted.ge is not None and wanted.le is not None:
-        message = f"is not from {wanted.ge:g} to {wanted.le:g}"
+        message = f"is not from {wanted.ge} to {wanted.le}"
     return InvalidParameter(parameter=wanted.name or key, message=message)
 
 

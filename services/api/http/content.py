@@ -14,6 +14,10 @@ from services.api.http.problems import InvalidParameter, ProblemError
 
 MAX_DEPTH = 100
 """Levels of arrays and objects in each other at most."""
+MAX_ERRORS = 20
+"""Fields that a problem explains; the others are counted."""
+_MAX_PLACE = 200
+"""Characters of the place of a field, whose name may be of a whole content."""
 _JSON = "application/json"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,8 +45,11 @@ def checked(model: type[Model], plain: Any, *where: str) -> Model:
     try:
         return model.model_validate_json(msgspec.json.encode(plain), strict=True)
     except ValidationError as error:
-        entries = error.errors(include_url=False, include_input=False)
-        raise invalid([_explained(model, entry, where) for entry in entries]) from None
+        entries = error.errors(include_url=False, include_input=False, include_context=False)
+        errors = [_explained(model, entry, where) for entry in entries[:MAX_ERRORS]]
+        if more := len(entries) - len(errors):
+            errors.append(InvalidParameter(parameter="", message=f"and {more} more"))
+        raise invalid(errors) from None
 
 
 def invalid(errors: Sequence[InvalidParameter], next_step: str = "") -> ProblemError:
@@ -120,7 +127,10 @@ def _explained(model: type[BaseModel], entry: Any, where: Sequence[str]) -> Inva
             message = "is missing"
         case "model_type" | "dict_type":
             message = "is not an object"
-    return InvalidParameter(parameter=".".join(place), message=message)
+    name = ".".join(place)
+    if len(name) > _MAX_PLACE:
+        name = f"{name[:_MAX_PLACE]}…"
+    return InvalidParameter(parameter=name, message=message)
 
 
 def _similar(name: str, model: type[BaseModel]) -> str:

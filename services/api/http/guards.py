@@ -19,6 +19,7 @@ _LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.I
 _TIMES = (datetime, datetime | None)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _WRITE_TIME = "write it as in 2026-11-21T08:00:00Z"
+_INTEGERS = (int, int | None)
 _INTEGER = re.compile(r"-?[0-9]+")
 
 
@@ -94,7 +95,7 @@ def _check_query(request: Request[Any, Any, Any]) -> None:
             raise problems.invalid(name, "given more than once", "give it once")
         if "\0" in value:
             raise problems.invalid(name, "holds a NUL character", "leave the character out")
-        if known[name] is int and not _INTEGER.fullmatch(value):  # Litestar would take 1e3 for 1000
+        if known[name] in _INTEGERS and not _INTEGER.fullmatch(value):  # Litestar would take 1e3 for 1000
             raise problems.invalid(name, f"{value!r} is not an integer", problems.INVALID_PARAMETER.next)
         if known[name] in _TIMES and not _TIME.fullmatch(value):  # Litestar would take 0.5 for 1970
             raise problems.invalid(name, f"{value!r} is not a date and time", _WRITE_TIME)

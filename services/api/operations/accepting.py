@@ -1,6 +1,7 @@
 """From what was sent to an operation that can be stored, or to a problem that says why it cannot."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -27,8 +28,8 @@ async def targets(session: Session, wanted: NewOperation) -> list[AgentStatus]:
     """The agents that are meant, in their order. Raises ProblemError."""
     if wanted.clusters is None and wanted.label_selector is None:
         raise wrong("clusters", "no cluster is named", "name them by `clusters` or by `label_selector`")
-    if wanted.clusters is not None and len(set(wanted.clusters)) < len(wanted.clusters):
-        twice = next(id_ for id_ in wanted.clusters if wanted.clusters.count(id_) > 1)
+    twice = next((id_ for id_, count in Counter(wanted.clusters).items() if count > 1), None)
+    if twice is not None:
         raise wrong("clusters", f"{twice} is there twice", "name each cluster once")
     known = {status.target.id: status for status in await _all(session)}
     if wanted.clusters is None:

@@ -1,19 +1,18 @@
 """Manifests as `kubectl apply -f` takes them: files, folders, addresses, standard input."""
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from services.cli.acting import documents
+from services.cli.acting.documents import BadDocument
 from services.runtime.errors import UserError
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _FETCH_TIMEOUT = 30.0
-_LARGEST = 16 * 1024 * 1024
+_LARGEST = documents.LARGEST
 """Bytes of one file."""
 
 
@@ -103,14 +102,13 @@ def _decoded(origin: str, content: bytes) -> str:
 
 def _manifests(origin: str, text: str) -> Iterator[Manifest]:
     try:
-        documents = list(yaml.load_all(text, _Loader))
-    except yaml.YAMLError as error:
-        what = " ".join(str(error).split())
-        raise UserError(f"{origin} is not YAML: {what}", "correct it", 2) from None
-    for number, document in enumerate(documents, 1):
+        found = documents.load(text)
+    except BadDocument as error:
+        raise UserError(f"{origin} {error}", "correct it", 2) from None
+    for number, document in enumerate(found, 1):
         if document is None:
             continue
-        where = origin if len(documents) == 1 else f"{origin}, document {number}"
+        where = origin if len(found) == 1 else f"{origin}, document {number}"
         for content in _objects(document):
             yield Manifest(_checked(where, content), where)
 
@@ -134,24 +132,3 @@ def _checked(where: str, content: Any) -> dict[str, Any]:
     if absent:
         raise UserError(f"{where} has no {' and no '.join(absent)}", "write it; apply goes by the name", 2)
     return content
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as kubectl reads it: a date and `22:22` are texts, `1e3` is a number."""
-
-
-_PLAIN = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in some if tag not in _PLAIN]
-    for first, some in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"[-+]?(?:0b[01]+|0o?[0-7]+|0x[0-9a-fA-F]+|0|[1-9][0-9]*)\Z"),
-    list("-+0123456789"),
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
-    list("-+.0123456789"),
-)

@@ -17,7 +17,7 @@ Each takes the session of `Database.read()`, so that several answers of one requ
 - `list_events(session, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted otherwise
 - `get_event(session, cluster_id, uid) -> bytes | None`
 - `revisions(session) -> Revisions`, then `list_changes(session, shard, ChangeFilter, …) -> ChangePage`
-- `list_commands(session, CommandFilter, *, limit, continue_) -> CommandPage`, newest first, without data;
+- `list_commands(session, CommandFilter, *, limit, continue_) -> CommandPage`, newest first, nothing large;
   `get_command(session, id) -> StoredCommand | None`, whole; `command_state(session, id)`
 - `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
 
@@ -51,6 +51,7 @@ from services.persistence.queries.changes import (
     revisions,
 )
 from services.persistence.queries.commands import (
+    MAX_LISTED,
     CommandFilter,
     CommandPage,
     StoredCommand,
@@ -84,6 +85,7 @@ from services.persistence.queries.standing import Standing, standings
 __all__ = [
     "EVERYTHING",
     "GROUPS",
+    "MAX_LISTED",
     "NEWEST",
     "UNSEEN",
     "AgentPage",

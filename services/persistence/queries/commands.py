@@ -17,7 +17,11 @@ from services.persistence.targets import any_target, target_of
 
 _COMMAND = tables.table_of(tables.Command)
 _PART = tables.table_of(tables.CommandPart)
-_LARGE = ("result", "evidence")
+_LARGE = ("body", "result", "evidence")
+
+MAX_LISTED = 4096
+"""Bytes of a command whose parameters are in a list; larger ones are there without: they may be of a megabyte
+each, 500 times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ class StoredBody(Struct, frozen=True):
     """What `schemas.commands.Command` has beside the columns."""
 
     object: dict[str, str] = {}
-    params: Raw = Raw(b"{}")
+    params: Raw = Raw(b"null")
+    """`null` in a list, where the command has more than MAX_LISTED bytes."""
     dry_run: bool = False
     instance: str = ""
 
@@ -70,10 +75,10 @@ class StoredProgress(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCommand:
-    """One command; of a list without the data of its result."""
+    """One command; of a list without the data of its result, and without parameters that are large."""
 
     row: Any
-    """The columns of `tables.Command`, without result and evidence."""
+    """The columns of `tables.Command`, without body, result and evidence where it is of a list."""
     target: Target
     body: StoredBody
     progress: StoredProgress | None
@@ -113,9 +118,17 @@ async def list_commands(
         if value is not None
     ]
     shown = [column for column in columns if column.name not in _LARGE]
-    outcome = _without_data(connection.dialect.name)
+    dialect = connection.dialect.name
+    # A result's data may be of a megabyte, 500 times.
+    outcome = sa.case(
+        (columns.result.is_not(None), _only(dialect, columns.result, ("error", "warnings"))),
+    )
+    body = sa.case(
+        (sa.func.length(columns.body) <= MAX_LISTED, _text(dialect, columns.body)),
+        else_=_only(dialect, columns.body, ("object", "dry_run", "instance")),
+    )
     found = await connection.execute(
-        sa.select(*shown, outcome.label("outcome"))
+        sa.select(*shown, body.label("shown"), outcome.label("outcome"))
         .where(*conditions)
         .order_by(columns.id.desc())
         .limit(limit + 1)
@@ -123,7 +136,7 @@ async def list_commands(
     rows = found.all()
     page = rows[:limit]
     return CommandPage(
-        items=[_stored(row, row.outcome, None) for row in page],
+        items=[_stored(row, row.shown, row.outcome, None) for row in page],
         continue_=token(("commands", where), [page[-1].id]) if len(rows) > limit else "",
     )
 
@@ -134,7 +147,7 @@ async def get_command(session: Session, id: str) -> StoredCommand | None:
     row = (await connection.execute(sa.select(_COMMAND).where(_COMMAND.c.id == id))).first()
     if row is None:
         return None
-    stored = _stored(row, row.result, row.evidence)
+    stored = _stored(row, row.body, row.result, row.evidence)
     if not (stored.result and stored.result.parts):
         return stored
     slices = await connection.scalars(
@@ -158,25 +171,30 @@ async def command_state(session: Session, id: str) -> str | None:
     return state
 
 
-def _without_data(dialect: str) -> sa.ColumnElement[Any]:
-    """A result's `error` and `warnings` as JSON: its data may be of a megabyte, 500 times."""
-    members = ("error", "warnings")
+def _only(dialect: str, stored: Any, members: tuple[str, ...]) -> sa.ColumnElement[Any]:
+    """These members of an object that is stored as JSON, as the text of one."""
     if dialect == "postgresql":
-        result: Any = json_in_postgresql(_COMMAND.c.result)
-        made = sa.func.json_build_object(*(part for name in members for part in (name, result[name])))
+        whole: Any = json_in_postgresql(stored)
+        made = sa.func.json_build_object(*(part for name in members for part in (name, whole[name])))
     else:
-        result = sa.cast(_COMMAND.c.result, sa.Text())
+        whole = _text(dialect, stored)
         made = sa.func.json_object(
-            *(part for name in members for part in (name, sa.func.json_extract(result, f"$.{name}")))
+            *(part for name in members for part in (name, whole.op("->")(f"$.{name}")))
         )
-    return sa.case((_COMMAND.c.result.is_not(None), sa.cast(made, sa.Text())))
+    return sa.cast(made, sa.Text())
 
 
-def _stored(row: Any, result: bytes | str | None, evidence: bytes | None) -> StoredCommand:
+def _text(dialect: str, stored: Any) -> sa.ColumnElement[Any]:
+    if dialect == "postgresql":
+        return sa.func.convert_from(stored, "UTF8")
+    return sa.cast(stored, sa.Text())
+
+
+def _stored(row: Any, body: bytes | str, result: bytes | str | None, evidence: bytes | None) -> StoredCommand:
     return StoredCommand(
         row=row,
         target=target_of(row),
-        body=msgspec.json.decode(row.body, type=StoredBody),
+        body=msgspec.json.decode(body, type=StoredBody),
         progress=None if row.progress is None else msgspec.json.decode(row.progress, type=StoredProgress),
         result=None if result is None else msgspec.json.decode(result, type=StoredResult),
         evidence=None if evidence is None else Raw(evidence),

@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from schemas.kubernetes.actions import LogParams
 from services.agent.kubernetes.repository.access import ACTING
 from services.agent.kubernetes.service.actions.actions import Allowance, KubernetesActions
 from tests.unit.agent.test_acting_faults import Objects, command, told
@@ -38,3 +40,10 @@ async def test_bytes_that_are_no_text(log: bytes, text: str, replaced: bool) -> 
     assert [warning.split("`")[1] for warning in outcome.warnings] == (
         ["atlhyper logs web -n shop -c app -p"] if replaced else []
     )
+
+
+def test_a_container_has_a_name() -> None:
+    """What is longer than any name is refused before an API server is asked, which would quote it whole."""
+    assert LogParams(container="a" * 253).container
+    with pytest.raises(ValidationError, match="container"):
+        LogParams(container="a" * 254)

@@ -65,6 +65,12 @@ WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name":
         ("apply", {"manifest": WIDGET | {"kind": "Secret"}}, "Secret objects are not applied"),
         ("apply", {"manifest": {"kind": "List", "items": [WIDGET, {"kind": "Secret"}]}}, "Secret "),
         ("apply", {"manifest": {"kind": "SecretList", "items": [{}]}}, "SecretList "),
+        *(
+            ("apply", {"manifest": WIDGET | {"kind": kind}}, f"{kind.strip()} objects are not applied")
+            for kind in ("secret", "Secret ", "\tSECRET", "secretlist", "secretList ")
+        ),
+        ("dynamic", {"verb": "update", "resource": "pods", "body": {"kind": "secret"}}, "secret objects"),
+        ("apply", {"manifest": WIDGET | {"kind": "SecretStore"}}, ""),
         (
             "apply",
             {"manifest": WIDGET | {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}},
@@ -79,6 +85,45 @@ def test_what_is_never_done(action: str, params: dict[str, Any], words: str) -> 
     """Whatever an agent's settings allow: no Secrets and no reviews, however they are wrapped."""
     refusal = ACTIONS[action].refusal(params)
     assert refusal.startswith(words) if words else refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        *(
+            (value, "metadata is not an object")
+            for value in ("x", "", 1, 0, True, False, [], [{"name": "a"}])
+        ),
+        *(
+            ({"name": "a", member: value}, f"metadata.{member} is not an object")
+            for member in ("annotations", "labels")
+            for value in ("x", "", 1, True, [], ["x"])
+        ),
+        *(
+            ({"name": "a"} | {member: value}, f"metadata.{member} is not a text")
+            for member in ("name", "namespace", "generateName")
+            for value in (1, True, [], {})
+        ),
+        *(({member: None, "name": "a"}, "") for member in ("annotations", "labels", "namespace")),
+        ({"annotations": {}, "labels": {"a": None}, "finalizers": []}, ""),
+        (None, ""),
+    ],
+)
+def test_metadata_of_what_is_sent(metadata: Any, words: str) -> None:
+    """What is no object's is refused with its place, before it is stored and by agents; null takes away."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    for action, params in (
+        ("apply", {"manifest": body}),
+        *(
+            ("dynamic", {"verb": verb, "resource": "configmaps", "body": body})
+            for verb in ("create", "patch")
+        ),
+    ):
+        if not words:
+            ACTIONS[action].params.model_validate(params)
+            continue
+        with pytest.raises(ValidationError, match=words):
+            ACTIONS[action].params.model_validate(params)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """What an API server says beside what it was asked for: its words reach people, and no secret with them."""
 
+import time
+
 import pytest
 
-from services.agent.kubernetes.sdk.answers import MAX_WORDS, warnings_of, words
+from services.agent.kubernetes.sdk.answers import MAX_SAID, MAX_WORDS, warnings_of, words
 
 CANARY = "canary-2c41"
 
@@ -67,3 +69,50 @@ def test_warnings() -> None:
         'unknown field "spec.replica"',
         "second",
     )
+
+
+MANY = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a" * MANY,
+        " " * MANY + "x",
+        "-" * MANY,
+        "a" * MANY + ": ",
+        "a.A" * (MANY // 3),
+        "-\t" * (MANY // 2),
+        '"' * MANY,
+        'a"' * (MANY // 2),
+        'x: Invalid value: "' * (MANY // 19),
+        'x: Invalid value: "' + "\\" * MANY,
+        '{"' * (MANY // 2),
+        "[" * MANY,
+        "password=" * (MANY // 9),
+    ],
+    ids=lambda said: said[:19],
+)
+def test_the_time_for_a_text_grows_with_its_length(said: str) -> None:
+    """Whoever is quoted may choose how long and of what it is; the agent does nothing else meanwhile."""
+    began = time.process_time()
+    told = words(said)
+    assert time.process_time() - began < 5
+    assert len(told) <= MAX_WORDS
+    assert told.endswith(f" … ({len(said)} characters)")
+    began = time.process_time()
+    words(said[:MAX_SAID])
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("quote", ['5" of ', ""])
+@pytest.mark.parametrize("length", [0, 1, 40, 3000])
+def test_no_half_of_a_secret_is_told(quote: str, length: int) -> None:
+    """A value that ends behind what is looked at is no secret in part."""
+    value = f'spec.password: Invalid value: "two {CANARY} '
+    # Much of it shrinks, so that the end of what is looked at is told.
+    environment = f'{{"password":"{"x" * (MAX_SAID - len(quote) - len(value) - length - 15)}"}} '
+    told = words(f'{quote}{environment}{value}{CANARY * MAX_SAID}": is too long')
+    assert "spec.password" in told
+    assert CANARY not in told
+    assert "characters)" in told

@@ -27,6 +27,8 @@ MAX_RETRY_AFTER = 30.0
 """Seconds: a server may ask for more, but it is tried as often as any other that fails."""
 MAX_WORDS = 4000
 """Characters of one text that are of use to a person."""
+MAX_SAID = 16 * 1024
+"""Characters of one text that are looked at: whoever is quoted in it may choose its length."""
 MAX_REFUSAL = 1024 * 1024
 """Bytes of a refusal that are read."""
 
@@ -118,16 +120,29 @@ def warnings_of(headers: Iterable[str]) -> tuple[str, ...]:
 
 # --- without secrets ---------------------------------------------------------------------------------
 
-_DUMP = re.compile(r"@@ -\d+|[-+]?\s*&?\b[a-z][a-z0-9]*\.[A-Z]\w*\{")
+_DUMP = re.compile(r"@@ -\d+|(?:[-+]|(?<!\s))\s*+&?\b[a-z][a-z0-9]*+\.[A-Z]\w*+\{")
 """Where a difference of two objects, or an object as Go prints it, begins."""
 _LEFT_OUT = "(what it quotes is left out)"
-_QUOTED = re.compile(r'([\w.\[\]"/-]+): ((?:\w+ )?value: )("(?:[^"\\]|\\.)*"|[^\s,:]+)')
-"""`spec.password: Invalid value: "…"`"""
+_QUOTED = re.compile(r'([\w.\[\]"/-]++)(?:: ((?:\w+ )?value: )("(?:[^"\\]|\\.)*+"|[^\s,:]++))?+')
+"""`spec.password: Invalid value: "…"`, or a word alone: so none is looked at twice."""
+_OPEN = re.compile(r'(?<=value: )"(?:[^"\\]|\\.)*+\\?\Z', re.DOTALL)
+"""A value that was cut before its quotes end."""
 _NAME = re.compile(r"[\w.-]+")
 
 
 def words(text: str) -> str:
     """A text of the API server on one line, without the secrets that it quotes."""
+    return _redacted(text) if len(text) <= MAX_SAID else _cut(text)
+
+
+def _cut(text: str) -> str:
+    """The beginning of a long one, which says that it is that."""
+    told = f" … ({len(text)} characters)"
+    text = _OPEN.sub(_LEFT_OUT, text[:MAX_SAID])  # half of it would not be known as one
+    return _redacted(text)[: MAX_WORDS - len(told)] + told
+
+
+def _redacted(text: str) -> str:
     if dump := _DUMP.search(text):
         text = f"{text[: dump.start()].rstrip()} {_LEFT_OUT}"
     text = _without_secrets_in_json(text)
@@ -152,7 +167,9 @@ def _without_secrets_in_json(text: str) -> str:
 
 
 def _without_value(match: re.Match[str]) -> str:
-    """A value that is quoted with the path of its field."""
+    """The path of a field without the value that is quoted with it."""
+    if match[3] is None:
+        return match[0]
     steps = [step for step in _NAME.findall(match[1].replace("[", ".").replace("]", "")) if step]
     names = [name for step in steps for name in step.split(".") if name and not name.isdecimal()]
     secret = any(is_secret_name(name) for name in names[-2:]) or (

@@ -124,7 +124,8 @@ class Attempts:
         if partial is not None:
             if partial.error is None or partial.error.code != ErrorCode.CANCELED:
                 return partial
-            error = CommandError(code=ErrorCode.TIMEOUT, message=f"{text}; {partial.error.message}")
+            text += f"; {partial.error.message}{work.before}"
+            error = CommandError(code=ErrorCode.TIMEOUT, message=text)
             return Ending(CommandState.FAILED, error, partial.data, partial.warnings)
         if not work.entry.begun:
             return ended(

@@ -4,12 +4,14 @@ import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from schemas.commands import CommandCompleted
+from msgspec.structs import replace
+
+from schemas.commands import CommandCompleted, CommandState, ErrorCode
 from services.agent.gateway.interfaces import CommandGateway, Order
 from services.agent.scheduler.commands import metrics
 from services.agent.scheduler.commands.checks import Checks
 from services.agent.scheduler.commands.reports import Reporter
-from services.agent.scheduler.commands.results import Ending, completed
+from services.agent.scheduler.commands.results import Ending, completed, ended, fault
 from services.agent.store import journal_rows
 from services.agent.store.file import StateDamaged, StateUnavailable
 from services.agent.store.journal import Journal
@@ -70,33 +72,51 @@ class Custody:
         self._answer({order.command.id for order in known})
 
     async def _take(self, orders: Sequence[Order], entries: Sequence[Entry]) -> None:
-        """Write the entries, and only then acknowledge the orders."""
+        """Write the entries, and only then acknowledge their orders."""
         try:
-            if not await self._keep(entries):
-                await self._defer(orders)
-                return
-            await reach(Point.COMMAND_AFTER_JOURNAL)
-            await self._acknowledge(orders)
-            await reach(Point.COMMAND_AFTER_ACK)
+            await self._keep(entries)
+            kept = [order for order in orders if self._journal.knows(order.command.id)]
+            await self._defer([order for order in orders if not self._journal.knows(order.command.id)])
+            if kept:
+                await reach(Point.COMMAND_AFTER_JOURNAL)
+                await self._acknowledge(kept)
+                await reach(Point.COMMAND_AFTER_ACK)
         finally:  # what is in the journal is in custody, whatever became of the acknowledgement
             for entry in entries:
                 if self._journal.knows(entry.id):
                     self._reporter.report(entry.id)
             self._taken()
 
-    async def _keep(self, entries: Sequence[Entry]) -> bool:
-        """Whether the journal has them, on the disk."""
+    async def _keep(self, entries: Sequence[Entry]) -> None:
+        """Bring them into the journal, on the disk. One that can't be written is refused instead."""
         try:
-            await self._journal.accept(entries)
+            if faults := await self._journal.accept(entries):
+                entries = [
+                    self._unwritable(entry, faults[entry.id]) if entry.id in faults else entry
+                    for entry in entries
+                ]
+                faults = await self._journal.accept([entry for entry in entries if entry.id in faults])
+                for command_id, error in faults.items():
+                    _log.error("a command is left to the broker", command=command_id, reason=str(error))
         except (StateUnavailable, StateDamaged) as error:
             _log.warning("commands are left to the broker", commands=len(entries), reason=str(error))
-            return False
+        entries = [entry for entry in entries if self._journal.knows(entry.id)]
         self.received += len(entries)
         metrics.RECEIVED.inc(len(entries))
         for entry in entries:
             if entry.done:
                 self._tell_refusal(entry)
-        return True
+
+    def _unwritable(self, entry: Entry, error: Exception) -> Entry:
+        """A refusal in the place of one that can't be written; nothing that came with it is in it."""
+        now = self._now()
+        _log.error("a command can't be written", command=entry.id, reason=f"{type(error).__name__}: {error}")
+        text = f"it can't be kept in the agent's journal: {fault(error)}"
+        report, data = completed(entry.id, ended(CommandState.REJECTED, ErrorCode.INTERNAL, text), now)
+        bare = replace(
+            entry, body=b"", extensions={}, stored_at=now, received_at=now, start_by=now, finish_by=now
+        )
+        return journal_rows.with_result(bare, report, data)
 
     def _tell_refusal(self, entry: Entry) -> None:
         report = CommandCompleted.model_validate_json(entry.result)

@@ -225,6 +225,6 @@ def _canceled(work: Work, partial: Ending | None) -> Ending:
         text += "; nothing was done"
     elif partial is not None and partial.error is not None:
         text += f"; {partial.error.message}"
-    error = CommandError(code=ErrorCode.CANCELED, message=text)
+    error = CommandError(code=ErrorCode.CANCELED, message=text + work.before)
     data, warnings = (partial.data, partial.warnings) if partial else (None, ())
     return Ending(CommandState.CANCELED, error, data, warnings)

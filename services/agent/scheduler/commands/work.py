@@ -39,10 +39,13 @@ class Work:
     """When it came in hand, in monotonic seconds."""
     steps: int = 0
     """Reports of progress since it was begun last."""
+    before: str = field(init=False, default="")
+    """What a person should know where it was begun before the agent was started, by an earlier run of it."""
 
     def __post_init__(self) -> None:
         if self.entry.begun and not self.harmless:
             self.phase = Phase.EFFECT
+            self.before = "; what an earlier run of the agent had done of it is not known here"
 
     @property
     def harmless(self) -> bool:

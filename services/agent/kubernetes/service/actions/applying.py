@@ -36,13 +36,13 @@ class Apply(Handler[ApplyParams, ApplySight]):
 
     def check(self, task: Task[ApplyParams]) -> None:
         manifest = task.params.manifest
-        metadata = manifest.get("metadata")
+        metadata = manifest.get("metadata") or {}
         texts = (manifest.get("apiVersion"), manifest.get("kind"))
-        if not all(isinstance(text, str) and text for text in texts) or not isinstance(metadata, dict):
-            raise refused(ErrorCode.INVALID, "the manifest needs apiVersion, kind and metadata.name")
-        if str(manifest["kind"]).endswith("List") and "items" in manifest:
+        if str(manifest.get("kind")).endswith("List") and "items" in manifest:
             raise refused(ErrorCode.INVALID, "the manifest is a list; apply its items one by one")
-        check_names(_namespace(task), str(metadata.get("name", "")))
+        if not all(isinstance(text, str) and text for text in (*texts, metadata.get("name"))):
+            raise refused(ErrorCode.INVALID, "the manifest needs apiVersion, kind and metadata.name")
+        check_names(_namespace(task), metadata["name"])
         meant = task.command.object
         for what, wanted, found in (
             ("name", meant.name, metadata.get("name")),
