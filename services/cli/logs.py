@@ -20,6 +20,8 @@ from services.cli.options import Selection
 from services.cli.resources import Query, queries
 from services.runtime.errors import UserError
 
+_RUNNING_TIMEOUT = "20s"
+"""As the API has it, when nothing is said."""
 _PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
 """Seconds between two tries to reach the API again."""
@@ -52,7 +54,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 )
 @click.option(
     "--pod-running-timeout",
-    default="20s",
+    default=_RUNNING_TIMEOUT,
     show_default=True,
     help="How long to wait for a pod that is being started, or for the first one of a workload.",
 )
@@ -189,7 +191,10 @@ class _Reading:
             if asked["follow"] and (asked["tail"] is not None or asked["since"]):
                 # Of a container without a line yet, all that came since then is wanted.
                 asked |= {"tail": None, "since": self._text.begun}
-        return self._client.read(self._path, self._opened, _seconds(asked["podRunningTimeout"]), **asked)
+        seconds = _seconds(asked["podRunningTimeout"])
+        if asked["podRunningTimeout"] == _RUNNING_TIMEOUT:
+            asked["podRunningTimeout"] = None  # an older API does not know it
+        return self._client.read(self._path, self._opened, seconds, **asked)
 
     def _opened(self, date: str, warnings: list[str]) -> None:
         """The answer has begun: the API's clock, and what was chosen or left out."""

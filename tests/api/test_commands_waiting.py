@@ -66,11 +66,11 @@ async def test_a_hint_wakes_whoever_waits(
         ]
         longer = asyncio.create_task(api.get(f"{COMMANDS}/{other}?wait=60s"))
         await until(lambda: news.seats.taken == 3)
-        await hint(news, made, "of somebody else")  # it has moved on, and not ended
+        await hint(news, made, "of-somebody-else")  # it has moved on, and not ended
         await asyncio.sleep(0.1)
         assert not any(wait.done() for wait in waits)
         await end(fleet.database, made)
-        await hint(news, made, "of somebody else", ended=True)
+        await hint(news, made, "of-somebody-else", ended=True)
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*waits)
         assert [(answer.status_code, answer.json()["state"]) for answer in answers] == [

@@ -73,13 +73,13 @@ def test_what_it_can_say() -> None:
         base: &base {image: web, ports: &ports [80, 443]}
         one: {<<: *base, image: api}
         two: {<<: [*base, {extra: 1}], again: *ports}
-        data: {9000: "shop/web:80", true: yes, plain: -9223372036854775808}
+        data: {9000: "shop/web:80", true: yes, plain: -9223372036854775808, sign: =}
     """
     [read] = documents.load(text)
     assert json.loads(json.dumps(read)) == {
         "base": {"image": "web", "ports": [80, 443]},
         "one": {"image": "api", "ports": [80, 443]},
         "two": {"image": "web", "ports": [80, 443], "extra": 1, "again": [80, 443]},
-        "data": {"9000": "shop/web:80", "true": True, "plain": -(2**63)},
+        "data": {"9000": "shop/web:80", "true": True, "plain": -(2**63), "sign": "="},
     }
     assert documents.load("--- {}\n---\n--- [1]\n") == [{}, None, [1]]

@@ -226,6 +226,7 @@ async def test_a_full_disk_holds_up_no_event(
     async with spooling.running() as agent:
         await spooling.source.emit(observed("before", 1))
         await until_rows(fleet, {"before": 1})
+        await until(lambda: not agent.spool.unconfirmed)  # it is in the file, which has to let go of it
         with monkeypatch.context() as failing:
             failing.setattr(agent.file, "run", fail)
             await spooling.source.emit(*(observed(f"u{number}", 1) for number in range(50)))

@@ -32,11 +32,17 @@ def check_known(wish: Intent, status: AgentStatus, announced: ActionSchemas) -> 
         raise invalid(unknown, "upgrade the agent, or leave out what it does not know")
 
 
+_FORBIDDING = frozenset({"properties", "additionalProperties", "items", "anyOf", "$ref"})
+"""Without one of these a schema forbids no member, at any depth."""
+
+
 def _unknown(value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
     """The places of the members that a schema forbids by their names.
 
     Of several shapes that a value may have, what one of them has is known: which one is meant, nobody says.
     """
+    if not _FORBIDDING & schema.keys():
+        return  # as below a manifest, however large it is
     several = schema.get("anyOf")
     shapes = [_resolved(one, definitions) for one in (several if isinstance(several, list) else [schema])]
     members = [shape for shape in shapes if shape.get("type", "object") == "object"]

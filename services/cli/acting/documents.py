@@ -153,7 +153,7 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"it has more than {_MOST:,} entries, counted as often as `<<` merges them")
 
 
-_PLAIN = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_PLAIN = tuple(f"tag:yaml.org,2002:{name}" for name in ("timestamp", "int", "float", "value"))
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in some if tag not in _PLAIN]
     for first, some in yaml.SafeLoader.yaml_implicit_resolvers.items()
