@@ -28,8 +28,8 @@ IN_FLIGHT = 20
 """Commands under way, at least, whenever the agent is killed."""
 TRANSACTIONS = {
     "Journal._load",
-    "Journal._accept",
-    "Journal._accept lasting",
+    "Journal._insert",
+    "Journal._insert lasting",
     "Changes._make",
     "Changes._make lasting",
     "Journal._confirm",
