@@ -211,7 +211,8 @@ async def _decided(
     if before is not None and before.terminal and before != wanted:
         kind = problems.OPERATION_ENDED
         raise ProblemError(kind, f"the operation has ended as {before}", kind.next)
-    await news.tell([id_])
+    if before is not None:
+        await news.tell([id_])
     return await _answered(database, id_)
 
 
