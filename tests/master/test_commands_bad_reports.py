@@ -37,6 +37,7 @@ BAD: list[tuple[EventType[Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.usefixtures("own_broker")  # the dead letters of other tests are none of these
 async def test_they_are_dead_letters_at_once(fleet: Fleet, bus: Connect) -> None:
     """None of them is tried again: the result of another agent that comes behind them waits for nothing."""
     commands, operator = Commands(fleet.db), await bus("operator")
