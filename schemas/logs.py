@@ -15,6 +15,9 @@ from schemas.errors import ContractError
 MAX_CHUNK = 256 * 1024
 """Bytes of lines in one chunk at most; written as JSON it is a third more."""
 
+MAX_POD_WAIT = 600.0
+"""Seconds for which a pod is waited for at most: so long a reader holds a place at the API and the agent."""
+
 _UTC = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 _STAMP = re.compile(rb"([0-9-]{10}T[0-9:]{8})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})")
 

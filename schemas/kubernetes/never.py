@@ -3,7 +3,7 @@
 The API refuses it before anything is stored, and agents refuse it again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 NEVER = frozenset({"secrets"})
@@ -13,6 +13,8 @@ NEVER_KIND = "secret"
 """What such an object calls itself, in whichever case: a slip of the pen is stored as well."""
 NEVER_GROUPS = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 """They hold no objects: what is created there are tokens to be examined, and questions about rights."""
+MAX_DEPTH = 8
+"""Lists that may lie one within the other; further ones are refused unread."""
 
 
 def never_applied(params: Mapping[str, Any]) -> str:
@@ -30,8 +32,21 @@ def never_asked_for(params: Mapping[str, Any]) -> str:
 
 
 def _never_sent(body: Any) -> str:
-    """Of an object that would be sent, and of the items of a list."""
-    for obj in _objects(body):
+    """Of an object that would be sent, and of all that it lists."""
+    objects = [body]
+    for _ in range(MAX_DEPTH + 1):
+        if refusal := _never_among(objects):
+            return refusal
+        objects = [item for obj in objects for item in _items(obj)]
+    if objects:
+        return f"more than {MAX_DEPTH} lists one within the other are not sent through an agent"
+    return ""
+
+
+def _never_among(objects: list[Any]) -> str:
+    for obj in objects:
+        if not isinstance(obj, dict):
+            continue
         kind = str(obj.get("kind", "")).strip()
         group, _, _ = str(obj.get("apiVersion", "")).rpartition("/")
         if kind.casefold().removesuffix("list") == NEVER_KIND or group in NEVER_GROUPS:
@@ -42,8 +57,7 @@ def _never_sent(body: Any) -> str:
     return ""
 
 
-def _objects(body: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(body, dict):
-        yield body
-        items = body.get("items")
-        yield from (item for item in (items if isinstance(items, list) else ()) if isinstance(item, dict))
+def _items(value: Any) -> list[Any]:
+    """What a list holds, of Kubernetes or of JSON."""
+    items = value.get("items") if isinstance(value, dict) else value
+    return [item for item in items if isinstance(item, dict | list)] if isinstance(items, list) else []

@@ -12,7 +12,8 @@ from services.agent.kubernetes.factory import kubernetes_capability
 from services.agent.settings import AgentSettings
 from services.cli import access, attach, clocks
 from services.cli.client import unauthorized
-from services.cli.context import Context, Running, bus_settings, resolve
+from services.cli.config import Context
+from services.cli.context import Running, bus_settings, resolve
 from services.cli.findings import Finding
 from services.persistence.database.engine import Database
 from services.persistence.database.migrate import check_revision, head

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from services.cli.context import Context
+from services.cli.config import Context
 from services.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,15 +47,19 @@ class Client:
         self._context = context
         self._url = context.url.rstrip("/")
         self._timeout = TIMEOUT if timeout is None else timeout
+        headers = context.headers
         # A redirection is not followed: the token is for this address. Nor has a proxy any business with
         # what stays on this machine.
-        self._http = httpx.Client(
-            base_url=self._url,
-            headers=context.headers,
-            timeout=self._timeout,
-            follow_redirects=False,
-            trust_env=not context.is_loopback,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=self._url,
+                headers=headers,
+                timeout=self._timeout,
+                follow_redirects=False,
+                trust_env=not context.is_loopback,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise self._unreachable(error) from None
 
     def __enter__(self) -> Self:
         return self

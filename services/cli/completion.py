@@ -31,7 +31,7 @@ def command(shell: str) -> None:
 
 def contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Names of contexts."""
-    from services.cli.context import config_file, read_config
+    from services.cli.config import config_file, read_config
 
     return [name for name in read_config(config_file()).contexts if name.startswith(incomplete)]
 

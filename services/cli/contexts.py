@@ -6,15 +6,8 @@ from typing import IO
 import rich_click as click
 
 from services.cli import completion, render
-from services.cli.context import (
-    Config,
-    Context,
-    checked_token,
-    config_file,
-    read_config,
-    resolve,
-    write_config,
-)
+from services.cli.config import Config, Context, config_file, read_config, write_config
+from services.cli.context import checked_token, resolve, usable
 from services.cli.notes import note
 from services.runtime.errors import UserError
 
@@ -33,19 +26,34 @@ def context() -> None:
 
 @context.command("list")
 def list_contexts() -> None:
-    """Show the contexts; a star marks the current one.
+    """Show the contexts; a star marks the current one. One that cannot be used is shown with the reason.
 
     Example: `atlhyper context list`
     """
     config = read_config(config_file())
+    problems = [_problem(entry) for _, entry in sorted(config.contexts.items())]
+    shown = slice(None if any(problems) else -1)
     rows = [
-        ["*" if name == config.current else " ", name, entry.url, "yes" if entry.token else "no"]
-        for name, entry in sorted(config.contexts.items())
+        ["*" if name == config.current else " ", name, entry.url, "yes" if entry.token else "no", problem]
+        for (name, entry), problem in zip(sorted(config.contexts.items()), problems, strict=True)
     ]
     if rows:
-        click.echo(render.table(["CURRENT", "NAME", "URL", "TOKEN"], rows))
-    used = resolve()
-    note(f"without --context it is {used.url}, from {used.origin}")
+        header = ["CURRENT", "NAME", "URL", "TOKEN", "PROBLEM"]
+        click.echo(render.table(header[shown], (row[shown] for row in rows)))
+    try:
+        usable(used := resolve())
+    except UserError as error:
+        note(f"without --context nothing can be asked: {error.message}; {error.next_step}")
+    else:
+        note(f"without --context it is {used.url}, from {used.origin}")
+
+
+def _problem(entry: Context) -> str:
+    try:
+        usable(entry)
+    except UserError as error:
+        return error.message
+    return ""
 
 
 @context.command()
@@ -65,7 +73,7 @@ def use(name: str) -> None:
 @click.option("--url", help="Address of the API, such as `https://atlhyper.example.com`.")
 @click.option("--token-file", type=click.File(), help="File that holds the token; `-` reads standard input.")
 def set_context(name: str, url: str | None, token_file: IO[str] | None) -> None:
-    """Add a context, or change one.
+    """Add a context, or change one; also one that cannot be used as it is.
 
     The token is never an argument: other users of the machine see those.
 
@@ -74,8 +82,12 @@ def set_context(name: str, url: str | None, token_file: IO[str] | None) -> None:
     config = read_config(config_file())
     known = config.contexts.get(name, Context(""))
     token = checked_token(token_file.read(), token_file.name) if token_file else known.token
+    if isinstance(known.written, dict) and known.written.get("token") and not token:
+        raise UserError(
+            f"context {name!r} has a token that is no text", "give another one by --token-file", 2
+        )
     made = Context(url or known.url, token or None)
-    if not made.url.startswith(("http://", "https://")):
+    if not made.url.startswith(("http://", "https://")) or not made.is_address:
         raise UserError(f"context {name!r} needs an address", "give --url http://… or https://…", 2)
     current = config.current or ("" if config.default.url else name)
     write_config(config_file(), replace(config, contexts=config.contexts | {name: made}, current=current))

@@ -10,6 +10,9 @@ from schemas.logs import LogCounter, time_of
 
 _HEAD = re.compile(rb"\[pod/([a-z0-9.-]{1,253})/([a-z0-9-]{1,63})\] ([0-9T:.+Z-]{20,35}) ")
 _LONGEST_HEAD = 512
+_MOST_POSITIONS = 200
+_LONGEST_POSITIONS = 14 * 1024
+"""Positions, and bytes of them, that one request may have: the API takes no more, and no longer address."""
 _ERROR = b"error: "
 """So begins what is told among the lines; behind the last one it is why the answer was broken off."""
 
@@ -28,6 +31,7 @@ class LogText:
         self.prefix = prefix
         self._cut = cut
         self._counters: dict[tuple[str, str], LogCounter] = {}
+        """By pod and container; the last one has written last."""
         self._rest = b""
         """The beginning of a line whose head is not there yet, or an error that may be the last word."""
         self._errors = errors
@@ -43,8 +47,16 @@ class LogText:
         """When the first answer began, by the API's clock."""
 
     def positions(self) -> list[str]:
-        """Where to go on, for the parameter `resume`."""
-        return [str(counter.position(pod, container)) for (pod, container), counter in self._counters.items()]
+        """Where to go on, for the parameter `resume`; without what has been silent for the longest, such as
+        pods that are gone, where it is too much for one request."""
+        found: list[str] = []
+        size = 0
+        for (pod, container), counter in reversed(self._counters.items()):
+            found.append(str(counter.position(pod, container)))
+            size += len("&resume=") + len(found[-1])
+            if size > _LONGEST_POSITIONS or len(found) > _MOST_POSITIONS:
+                return found[:-1]
+        return found
 
     def interrupted(self) -> str:
         """The answer has broken off, so the beginning of a line's head comes again; why, if that was told."""
@@ -103,7 +115,8 @@ class LogText:
         if time is None:
             return at
         key = head[1].decode(), head[2].decode()
-        self._counter = self._counters.get(key) or self._counters.setdefault(key, LogCounter(cut=self._cut))
+        known = self._counters.pop(key, None)
+        self._counter = self._counters[key] = LogCounter(cut=self._cut) if known is None else known
         self._time = time
         if self.prefix:
             out.append(b"[pod/%b/%b] " % (head[1], head[2]))

@@ -40,7 +40,11 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
 @click.option("--all-pods", is_flag=True, help="All pods, as ever, with --prefix.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written.")
 @click.option("-p", "--previous", is_flag=True, help="Of the container's run before this one.")
-@click.option("--tail", type=int, help="Lines from the end of each container.  [default: all; with -l 10]")
+@click.option(
+    "--tail",
+    type=click.IntRange(min=-1),
+    help="Lines from the end of each container.  [default: all; with -l 10]",
+)
 @click.option("--since", help="Only what is not older than so long: 5s, 2m, 1h30m.")
 @click.option("--since-time", help="Only what was written then or later: 2026-11-21T08:00:00Z.")
 @click.option("--limit-bytes", type=click.IntRange(min=1), help="Bytes at most, of each container.")
@@ -56,7 +60,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*")
     "--pod-running-timeout",
     default=_RUNNING_TIMEOUT,
     show_default=True,
-    help="How long to wait for a pod that is being started, or for the first one of a workload.",
+    help="How long to wait for a pod that is being started, or for the first one of a workload; at most 10m.",
 )
 @click.option(
     "--insecure-skip-tls-verify-backend",

@@ -335,6 +335,13 @@ class Command(Table, table=True):
     __table_args__ = (
         sa.Index(None, "target_kind", "target_id", "id"),
         sa.Index(None, "state", "finish_by"),
+        # Those that no broker has: of each agent the oldest one goes first.
+        _partial_index(
+            "target_kind",
+            "target_id",
+            "created_at",
+            where="state = 'accepted' AND attempts = 0",
+        ),
         # Those that are to be ended on request, and have not.
         _partial_index(
             "cancel_requested_at",

@@ -18,7 +18,7 @@ _SECRET_NAME = re.compile(r"password|passwd|secret|token|seed|authorization|priv
 _SECRET_TEXT = re.compile(
     r"(?P<url>://[^\s/:@]*:)[^\s/@]+(?=@)"  # the password of a URL
     r"|(?P<bearer>\bBearer\s+)[\w.~+/=-]+"  # RFC 6750
-    r"|\batlhyper_[\w-]{20,}"  # a token of the API
+    r"|atlhyper_[A-Za-z0-9_-]{43}(?!-*[A-Za-z0-9_])"  # a token of the API; metrics and databases begin so too
     r"|\bS[UAONCX][A-Z2-7]{56}\b"  # an nkey seed
 )
 
@@ -28,7 +28,7 @@ def _hide(match: re.Match[str]) -> str:
 
 
 def mask(text: str) -> str:
-    """`text` without passwords in URLs, bearer tokens and nkey seeds."""
+    """`text` without passwords in URLs, bearer tokens, tokens of the API and nkey seeds."""
     return _SECRET_TEXT.sub(_hide, text)
 
 

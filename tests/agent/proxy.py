@@ -41,6 +41,8 @@ class Fault:
     """Only requests of that method; empty for all."""
     lost: bool = False
     """The API server does what it is asked for, and its answer is lost: the connection breaks."""
+    denied: Answer | None = None
+    """The same, and this is answered."""
     hang: bool = False
     """The same, and nothing comes instead: it stays silent until whoever has asked gives up."""
     times: float = float("inf")
@@ -121,9 +123,11 @@ class FaultProxy:
             timeout=aiohttp.ClientTimeout(total=None),
         ) as upstream:
             for fault in self.faults:
-                if (fault.lost or fault.hang) and fault.concerns(request):
+                if (fault.lost or fault.hang or fault.denied) and fault.concerns(request):
                     fault.done += 1
                     await upstream.read()
+                    if fault.denied:
+                        return fault.denied(request)
                     if fault.hang:
                         await until(lambda: request.transport is None, _LONGEST)
                     elif request.transport is not None:

@@ -307,6 +307,24 @@ async def test_a_lost_answer_is_judged(cluster: Cluster, tmp_path: Path) -> None
                     await doing.perform(order, seen)
 
 
+async def test_any_text_is_applied(doing: Doing, cluster: Cluster) -> None:
+    """An apply patch is read as YAML, which knows fewer characters than JSON, and escapes of its own."""
+    text = "😀 ä \\ud83d \"'# \t\n\x01\x7f\x85\u2028\u2029\ufeff\ufffe\uffff\U0010ffff"
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "text", "namespace": cluster.namespace},
+        "data": {"text": text},
+    }
+    await doing("apply", manifest=manifest)
+    assert (await cluster.get("configmaps", "text"))["data"] == {"text": text}
+    manifest["data"] = {"text": f"{text}!"}
+    named = {"resource": "configmaps", "namespace": cluster.namespace, "name": "text"}
+    params = {"verb": "patch", "patch_type": "apply", "version": "v1", "force": True}
+    await doing("dynamic", **named, **params, body=manifest)
+    assert (await cluster.get("configmaps", "text"))["data"] == manifest["data"]
+
+
 async def test_apply(doing: Doing, cluster: Cluster, tmp_path: Path) -> None:
     """Created, configured, unchanged; a conflict names manager and field; a misspelt field is an error."""
     manifest = deployment(replicas=1)

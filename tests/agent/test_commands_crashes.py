@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,12 +95,19 @@ class Nursery:
         await self._process.wait()
 
     async def start(
-        self, folder: Path, injection: str = "", *, within: str = "", hold: bool = False, **variables: str
+        self,
+        folder: Path,
+        injection: str = "",
+        *,
+        within: str = "",
+        hold: bool = False,
+        broker: Sequence[str] = (),
+        **variables: str,
     ) -> int:
         """Run one until it ends; its exit code, negative: the signal."""
         assert self._process.stdin
         assert self._process.stdout
-        told = [str(folder), variables, injection, within, hold]
+        told = [str(folder), variables, injection, within, hold, broker]
         self._process.stdin.write(f"{json.dumps(told)}\n".encode())
         async with asyncio.timeout(60):
             code = int(await self._process.stdout.readline())

@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 
 from schemas.actions import ACTIONS, capability
-from schemas.commands import CommandCompleted, CommandError, CommandState
+from schemas.commands import Command, CommandCompleted, CommandError, CommandState
 from schemas.ids import AgentKind, kubernetes
 from schemas.presence import ActionSchemas, Health, Heartbeat
+from services.persistence import tables
 from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database
 from services.persistence.presence.store import Sign
@@ -29,8 +31,7 @@ RESTART = {"cluster_id": "prod-eu", "action": "restart", "kind": "deploy", "name
 
 async def announce(
     fleet: Fleet,
-    cluster: str = "prod-eu",
-    *,
+    *clusters: str,
     capabilities: list[str] = ALL,
     read_only: bool = False,
     journal: str = "journal-1",
@@ -39,20 +40,24 @@ async def announce(
     version: str = "0.1.0",
     time: datetime = NOW,
 ) -> None:
-    """A heartbeat of an agent that takes commands."""
-    body = Heartbeat(
-        version=version,
-        instance=f"instance-{cluster}",
-        platform="v1.36.3",
-        interval=15,
-        capabilities=capabilities,
-        journal=journal,
-        labels=labels or {},
-        actions=actions,
-        read_only=read_only,
-        health=Health(healthy=True, status="running", start_time=NOW),
-    )
-    await fleet._presence([Sign(kubernetes(cluster), body, time)], [])
+    """A heartbeat of an agent that takes commands, or of several; without a name, of `prod-eu`."""
+
+    def said(cluster: str) -> Heartbeat:
+        return Heartbeat(
+            version=version,
+            instance=f"instance-{cluster}",
+            platform="v1.36.3",
+            interval=15,
+            capabilities=capabilities,
+            journal=journal,
+            labels=labels or {},
+            actions=actions,
+            read_only=read_only,
+            health=Health(healthy=True, status="running", start_time=NOW),
+        )
+
+    signs = [Sign(kubernetes(cluster), said(cluster), time) for cluster in clusters or ("prod-eu",)]
+    await fleet._presence(signs, [])
 
 
 async def ask(api: httpx.AsyncClient, body: dict[str, Any] = SCALE, **more: Any) -> dict[str, Any]:
@@ -62,6 +67,28 @@ async def ask(api: httpx.AsyncClient, body: dict[str, Any] = SCALE, **more: Any)
     assert answer.headers["location"] == f"{COMMANDS}/{answer.json()['id']}"
     found: dict[str, Any] = answer.json()
     return found
+
+
+async def stored(database: Database) -> list[Command]:
+    """Every command there is."""
+    async with database.read() as session:
+        found = await (await session.connection()).execute(sa.select(tables.table_of(tables.Command).c.body))
+        return [Command.model_validate_json(row.body) for row in found]
+
+
+def config_map(characters: int) -> dict[str, Any]:
+    """A command that applies a ConfigMap with so much in it."""
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {"a": "x" * characters},
+    }
+    return {
+        "cluster_id": "prod-eu",
+        "action": "apply",
+        "params": {"manifest": manifest, "namespace": "shop"},
+    }
 
 
 async def end(

@@ -8,19 +8,20 @@ import httpx
 import pytest
 
 from schemas.actions import ACTIONS
-from schemas.ids import AgentKind, kubernetes
+from schemas.ids import AgentKind, Target, kubernetes
 from schemas.presence import ActionSchemas
 from services.api.app import create_app
+from services.api.commands import announced
 from services.api.commands.accepting import Intent
-from services.api.commands.announced import check_known
+from services.api.commands.announced import check_known, unknown_to
 from services.api.http.problems import ProblemError
 from services.api.watch.hub import Hub
 from services.persistence import queries
 from services.persistence.database.engine import Database
+from services.persistence.presence import announcements
 from services.runtime.health import Health
-from tests.api.commanding import COMMANDS, SCALE, announce, ask
+from tests.api.commanding import COMMANDS, SCALE, announce, ask, stored
 from tests.api.fixtures import NOW, Fleet
-from tests.api.test_commands import stored
 from tests.api.test_problems import assert_problem
 from tests.tokens import AUTHORIZED
 
@@ -121,6 +122,40 @@ async def test_an_operation_asks_nobody_for_what_it_does_not_know(
     assert without.status_code == 202
 
 
+async def test_what_thousands_have_announced_alike_is_read_once(
+    either: tuple[Fleet, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each text one is fetched, and the parameters are held against it once; each agent has its answer."""
+    fleet, api = either
+    agents = [f"c{number:04}" for number in range(3000)]
+    able = agents[::3]
+    await announce(fleet, *able, actions=OURS)
+    await announce(fleet, *sorted(set(agents) - set(able)), actions=older())
+    await fleet.beats()
+    fetched: list[Target] = []
+    bodies, unknown, gone_through = announcements._bodies, announced._unknown, 0
+
+    async def counted_bodies(connection: Any, targets: Any) -> Any:
+        found = await bodies(connection, targets)
+        fetched.extend(found)
+        return found
+
+    def counted_unknown(value: Any, *others: Any) -> Any:
+        nonlocal gone_through
+        gone_through += value == CAREFUL["params"]
+        return unknown(value, *others)
+
+    monkeypatch.setattr(announcements, "_bodies", counted_bodies)
+    monkeypatch.setattr(announced, "_unknown", counted_unknown)
+    asked = {name: value for name, value in CAREFUL.items() if name != "cluster_id"} | {"label_selector": ""}
+    problem = assert_problem(await api.post(OPERATIONS, json=asked), 409, "not-capable")
+    assert str(problem["detail"]).startswith("2000 of 3000 would refuse (c0001, c0002, c0004, ")
+    assert "is not known to kubernetes/c0001, whose agent has version 0.1.0" in str(problem["detail"])
+    assert (len(fetched), gone_through) == (2, 2)
+    assert (await api.post(OPERATIONS, json=asked | {"clusters": able})).status_code == 202
+    assert (len(fetched), gone_through) == (3, 3)
+
+
 # --- how schemas are read ----------------------------------------------------------------------------
 
 _PORT = {"type": "object", "properties": {"port": {"type": "integer"}}, "additionalProperties": False}
@@ -181,7 +216,7 @@ async def test_names_inside_of_a_parameter(
     wish = Intent(action, object=None, params={"p": value}, dry_run=False)  # type: ignore[arg-type]
     found: list[str] = []
     try:
-        check_known(wish, status, {"scale": whole})
+        check_known(status, unknown_to(wish, {status.target: {"scale": whole}})[status.target])
     except ProblemError as problem:
         found = [error.parameter.removeprefix("params.") for error in problem.errors]
     assert found == unknown

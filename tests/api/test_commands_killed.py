@@ -4,10 +4,9 @@ import httpx
 import pytest
 
 from services.persistence.database.engine import Database
-from tests.api.commanding import COMMANDS, SCALE, announce
+from tests.api.commanding import COMMANDS, SCALE, announce, stored
 from tests.api.fixtures import Fleet
 from tests.api.processes import environment, process
-from tests.api.test_commands import stored
 from tests.bus.fixtures import RunningBroker
 from tests.tokens import AUTHORIZED
 

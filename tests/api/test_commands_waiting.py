@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
+import msgspec
 import pytest
 
 from schemas.control import CommandsChanged
@@ -16,6 +18,8 @@ from services.api.commands.waiting import CommandNews
 from services.api.http.limits import Limits
 from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
+from services.persistence import queries
+from services.persistence.database.engine import Session
 from services.runtime.bus.client import BusUnavailable
 from services.runtime.health import Health
 from tests.api.commanding import COMMANDS, SCALE, announce, ask, end
@@ -80,6 +84,37 @@ async def test_a_hint_wakes_whoever_waits(
         news.close()
         assert (await longer).json()["state"] == "accepted"
         assert news.seats.taken == 0
+
+
+async def test_a_hint_of_an_older_master(
+    fleet: Fleet, news: CommandNews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not say which have ended: who waits for one of them looks, and waits on while it has not."""
+    monkeypatch.setattr(waiting, "POLL", 60.0)
+    looks: list[str] = []
+    state = queries.command_state
+
+    async def counted(session: Session, id: str) -> str | None:
+        looks.append(id)
+        return await state(session, id)
+
+    monkeypatch.setattr(queries, "command_state", counted)
+    async with client(fleet, news) as api:
+        made, other = (await ask(api))["id"], (await ask(api))["id"]
+        waits = [asyncio.create_task(api.get(f"{COMMANDS}/{one}?wait=60s")) for one in (made, made, other)]
+        await until(lambda: sorted(looks) == sorted([made, made, other]))
+        older = COMMANDS_CHANGED.envelope(CommandsChanged(command_ids=[made]), source=HINT_SOURCE)
+        older = replace(older, data=msgspec.json.encode({"command_ids": [made]}))
+        await news.heard("", older)
+        await until(lambda: looks.count(made) == 4)
+        await end(fleet.database, made)
+        await news.heard("", older)
+        async with asyncio.timeout(20):
+            answers = await asyncio.gather(*waits[:2])
+        assert [answer.json()["state"] for answer in answers] == ["succeeded"] * 2
+        assert (looks.count(made), looks.count(other)) == (6, 1)
+        news.close()
+        assert (await waits[2]).json()["state"] == "accepted"
 
 
 async def test_without_a_hint_it_is_found(

@@ -13,6 +13,7 @@ import pytest_asyncio
 from schemas.kubernetes.pod import Pod
 from services.api.http import protocol
 from services.api.http.limits import Limits
+from services.persistence import tokens
 from services.persistence.database.engine import Database
 from tests.api.fixtures import Fleet, meta
 from tests.api.raw import Served, listening
@@ -28,10 +29,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def odd(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> AsyncIterator[Served]:
     """An API with small limits, and a cluster with a pod."""
     file = shutil.copy(empty_database, tmp_path_factory.mktemp("odd") / "api.db")
-    async with Database(f"sqlite+aiosqlite:///{file}") as database:
-        await Fleet(database).state("prod-eu", {"pods": [Pod(metadata=meta("web-0", "shop"))]})
-        async with listening(database, _LIMITS) as served:
-            yield served
+    with pytest.MonkeyPatch.context() as patch:
+        # Between two tests its loop stands still, perhaps in the middle of a look that has two seconds.
+        patch.setattr(tokens, "_PATIENCE", 60.0)
+        async with Database(f"sqlite+aiosqlite:///{file}") as database:
+            await Fleet(database).state("prod-eu", {"pods": [Pod(metadata=meta("web-0", "shop"))]})
+            async with listening(database, _LIMITS) as served:
+                yield served
 
 
 def _get(path: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:

@@ -15,9 +15,8 @@ import yaml
 from schemas.commands import Command, CommandError, CommandState
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.generic import generic_kind
-from tests.api.commanding import COMMANDS, announce, end
+from tests.api.commanding import COMMANDS, announce, end, stored
 from tests.api.fixtures import NOW, Fleet
-from tests.api.test_commands import stored
 from tests.api.test_problems import assert_problem
 
 READ = {"object": None, "read_at": "2026-11-21T08:00:00Z"}
@@ -30,13 +29,6 @@ POD = {
     "spec": {"containers": [{"name": "web", "args": ["" * 3, "0x1f", "1e3", "~"]}]},
     "status": {"phase": "Running", "load": 0.5, "ready": True, "nothing": None, "big": 2**63},
 }
-
-
-@pytest.fixture
-async def agent(fleet: Fleet) -> Fleet:
-    await announce(fleet)
-    await fleet.beats()
-    return fleet
 
 
 @asynccontextmanager

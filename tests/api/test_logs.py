@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from services.agent.kubernetes.service import log_stream
 from services.api.logs import session
-from tests.logs.fixtures import LogPlane, LogPod, LogSystem
+from tests.logs.fixtures import LogPlane, LogSystem
 
 pytestmark = pytest.mark.timeout(180)
 
 
 async def test_the_log_of_a_pod(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """Without options it is what kubectl prints, as text."""
-    namespace = await asyncio.to_thread(log_plane.namespace)
-    [pod] = await asyncio.to_thread(log_plane.pods, namespace, 1)
+    namespace, [pod] = await log_plane.ready()
     pod.log().write("one", "two", "three")
     answer = await log_reading.get(namespace, pod.name)
     assert answer.status_code == 200, answer.text
@@ -26,14 +26,9 @@ async def test_the_log_of_a_pod(log_plane: LogPlane, log_reading: LogSystem) -> 
     assert answer.text == await asyncio.to_thread(log_plane.plane.kubectl, "-n", namespace, "logs", pod.name)
 
 
-async def pods_of(plane: LogPlane, count: int = 1, **more: Any) -> tuple[str, list[LogPod]]:
-    namespace = await asyncio.to_thread(plane.namespace)
-    return namespace, await asyncio.to_thread(lambda: plane.pods(namespace, count, **more))
-
-
 async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """tail, since, limitBytes, timestamps, prefix, previous and container mean what they mean there."""
-    namespace, [pod] = await pods_of(log_plane, containers=("app", "sidecar"))
+    namespace, [pod] = await log_plane.ready(containers=("app", "sidecar"))
     now = datetime.now(UTC).replace(microsecond=0)
     pod.log().write("old", at=now - timedelta(hours=2))
     pod.log().write("one", "two", at=now)
@@ -68,7 +63,7 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem) -> 
 
 async def test_a_log_is_followed_as_it_grows(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """What is there comes first, then each line as it is written; also where there is none yet."""
-    namespace, [pod, silent] = await pods_of(log_plane, 2)
+    namespace, [pod, silent] = await log_plane.ready(2)
     pod.log().write("one")
     async with (
         log_reading.follow(namespace, pod.name) as reader,
@@ -83,7 +78,7 @@ async def test_a_log_is_followed_as_it_grows(log_plane: LogPlane, log_reading: L
 
 async def test_the_end_of_a_pod_ends_the_answer(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """A pod that vanishes while it is followed: all it has written, and a clean end."""
-    namespace, [pod] = await pods_of(log_plane)
+    namespace, [pod] = await log_plane.ready()
     pod.log().write("one")
     async with log_reading.follow(namespace, pod.name) as reader:
         await reader.until(lambda reader: reader.lines == [b"one"])
@@ -96,9 +91,29 @@ async def test_the_end_of_a_pod_ends_the_answer(log_plane: LogPlane, log_reading
         assert reader.broken is None
 
 
+async def test_the_end_of_a_pod_whose_reader_is_slow(
+    log_plane: LogPlane, log_reading: LogSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that ends is whole: what the pod had written comes, however late it is taken."""
+    monkeypatch.setattr(log_stream, "DRAIN", 0.5)
+    namespace, [pod] = await log_plane.ready()
+    pod.log().write(*(f"{number:05} {'x' * 1000}" for number in range(20_000)))  # more than lies on the way
+    async with log_reading.follow(namespace, pod.name) as reader:
+        await reader.until(lambda reader: reader.data)
+        reader.flowing.clear()
+        await asyncio.to_thread(
+            log_plane.plane.kubectl, "-n", namespace, "delete", "pod", pod.name, "--grace-period=0", "--force"
+        )
+        await asyncio.sleep(3)
+        reader.flowing.set()
+        await reader.until(lambda reader: reader.ended)
+        assert reader.broken is None
+        assert [int(line[:5]) for line in reader.lines] == list(range(20_000))
+
+
 async def test_all_pods_of_a_workload(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """By labels, and by the workload's selector: pods that come are followed too, the others may go."""
-    namespace, pods = await pods_of(log_plane, 3, labels={"app": "web"})
+    namespace, pods = await log_plane.ready(3)
     await asyncio.to_thread(
         log_plane.plane.kubectl, "-n", namespace, "create", "service", "clusterip", "web", "--tcp=80"
     )
@@ -124,7 +139,7 @@ async def test_all_pods_of_a_workload(log_plane: LogPlane, log_reading: LogSyste
 
 async def test_what_cannot_be_read_is_a_problem(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """In the API server's own words where it has any."""
-    namespace, [pod] = await pods_of(log_plane)
+    namespace, [pod] = await log_plane.ready()
 
     async def problem(status: int, name: str, *parts: str, **parameters: Any) -> str:
         answer = await log_reading.get(*parts, **parameters)
@@ -139,6 +154,9 @@ async def test_what_cannot_be_read_is_a_problem(log_plane: LogPlane, log_reading
     assert "have" in await problem(400, "no-logs", namespace, "configmaps", "some")
     await problem(400, "invalid-parameter", namespace)
     await problem(400, "invalid-parameter", namespace, pod.name, podRunningTimeout="0s")
+    too_long = await problem(400, "invalid-parameter", namespace, pod.name, podRunningTimeout="601s")
+    assert "longer than 10m" in too_long
+    assert (await log_reading.get(namespace, pod.name, podRunningTimeout="10m")).status_code == 200
     await problem(400, "invalid-parameter", namespace, pod.name, maxLogRequests=0)
     await problem(400, "invalid-parameter", namespace, pod.name, since="yesterday")
     await problem(400, "invalid-parameter", namespace, pod.name, resume="nonsense")
@@ -157,8 +175,8 @@ async def test_what_cannot_be_read_is_a_problem(log_plane: LogPlane, log_reading
 
 async def test_one_container_that_cannot_be_read(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """It ends the answer, which says why and is not taken for the whole; errors that are ignored do not."""
-    namespace, pods = await pods_of(log_plane, 3, labels={"app": "web"})
-    first, second, third = sorted(pods, key=lambda pod: pod.name)
+    namespace, pods = await log_plane.ready(3)
+    first, second, third = pods
     for pod in pods:
         pod.log().write_previous("before")
     second.log().previous.unlink()  # kwok answers 400, as a kubelet does of a container that never restarted
@@ -184,7 +202,7 @@ async def test_one_container_that_cannot_be_read(log_plane: LogPlane, log_readin
 
 async def test_one_container_that_cannot_be_followed(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """It is a problem before the first line; when errors are ignored a line, and the others go on."""
-    namespace, pods = await pods_of(log_plane, 2, labels={"app": "web"})
+    namespace, pods = await log_plane.ready(2)
     first, second = pods
     first.log().write("one")
     second.log().path.unlink()
@@ -201,7 +219,7 @@ async def test_one_container_that_cannot_be_followed(log_plane: LogPlane, log_re
 
 async def test_so_many_are_followed_at_once(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """More than `maxLogRequests` are refused in kubectl's words; those that are read in turn are not."""
-    namespace, pods = await pods_of(log_plane, 2, labels={"app": "web"})
+    namespace, pods = await log_plane.ready(2)
     for pod in pods:
         pod.log().write("one")
     answer = await log_reading.get(namespace, labelSelector="app=web", follow=True, maxLogRequests=1)
@@ -243,7 +261,7 @@ async def test_an_agent_that_does_not_answer(
 
 async def test_lines_are_bytes(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """Binary content, a line of 10 MB and one without its end arrive as they were written."""
-    namespace, [pod] = await pods_of(log_plane)
+    namespace, [pod] = await log_plane.ready()
     binary = bytes(byte for byte in range(256) if byte != 0x0A)
     long = secrets.token_bytes(10_000_000).replace(b"\n", b" ")
     pieces = [long[at : at + 16_384] for at in range(0, len(long), 16_384)]

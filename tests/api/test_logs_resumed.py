@@ -85,11 +85,6 @@ def complete(writer: Writer, pods: list[LogPod]) -> Callable[[Reader], bool]:
     return lambda reader: whole_lines(reader) >= writer.written * len(pods)
 
 
-async def prepared(plane: LogPlane, count: int, app: str) -> tuple[str, list[LogPod]]:
-    namespace = await asyncio.to_thread(plane.namespace)
-    return namespace, await asyncio.to_thread(lambda: plane.pods(namespace, count, {"app": app}))
-
-
 @pytest.mark.alone
 @pytest.mark.timeout(180)
 async def test_fifty_pods_while_the_broker_restarts(
@@ -102,7 +97,7 @@ async def test_fifty_pods_while_the_broker_restarts(
     """5,000 lines a second of 50 pods, or more, the broker killed with -9 and started again meanwhile: each
     line once, in order per pod.
     """
-    namespace, pods = await prepared(log_plane, 50, "load")
+    namespace, pods = await log_plane.ready(50, "load")
     async with log_system(own_broker, log_plane, fleet, cluster_id, monkeypatch) as system:
         writer = Writer(pods, 6000)  # a fifth more: it may be late when it is stopped
         async with system.follow(namespace, labelSelector="app=load") as reader:
@@ -125,7 +120,7 @@ async def test_the_agent_starts_again(
     """A new agent is asked to go on where the last one was: the reader notices nothing."""
     monkeypatch.setattr(session, "SILENCE", 2.0)
     monkeypatch.setattr(scheduler, "KEEPALIVE", 0.5)
-    namespace, pods = await prepared(log_plane, 4, "restarted")
+    namespace, pods = await log_plane.ready(4, "restarted")
     writer = Writer(pods, 800)
     async with log_reading.follow(namespace, labelSelector="app=restarted", tail=0) as reader:
         with writer.writing():
@@ -143,7 +138,7 @@ async def test_the_agent_starts_again(
 
 async def test_the_kubelet_starts_again(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """The API server ends the answer as if the log had ended; it has not, and is asked for again."""
-    namespace, pods = await prepared(log_plane, 3, "kubelet")
+    namespace, pods = await log_plane.ready(3, "kubelet")
     [silent] = await asyncio.to_thread(log_plane.pods, namespace, 1)
     silent.log().write("long ago", at=datetime(2026, 11, 21, 8, tzinfo=UTC))
     writer = Writer(pods, 600)
@@ -165,7 +160,7 @@ async def test_the_kubelet_starts_again(log_plane: LogPlane, log_reading: LogSys
 
 async def test_a_reader_goes_on_where_it_was(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """`resume` leaves out what it has, to the byte, also in the middle of a line that is long."""
-    namespace, [pod] = await prepared(log_plane, 1, "resume")
+    namespace, [pod] = await log_plane.ready(1, "resume")
     long = "0123456789" * 50_000
     pod.log().write("one", "two", at=datetime(2026, 11, 21, 8, tzinfo=UTC))
     pod.log().write(long, "three", at=datetime(2026, 11, 21, 8, 0, 1, tzinfo=UTC))

@@ -199,3 +199,17 @@ async def test_an_operation_whose_commands_no_broker_would_carry(
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
     wanted = {"action": "apply", "params": {"manifest": manifest}, "clusters": ["eu-1", "us-1"]}
     assert_problem(await api.post(OPERATIONS, json=wanted), 413, "content-too-large")
+
+
+async def test_what_is_large_is_listed_without_its_params(clusters: Fleet, api: httpx.AsyncClient) -> None:
+    """By its id it is whole, and so is the answer to whoever has asked for it."""
+    metadata, data = {"name": "a"}, {"a": "x" * 900_000}
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    params = {"manifest": manifest, "namespace": "shop"}
+    made = await ask(api, {"action": "apply", "params": params, "clusters": ["eu-1"], "dry_run": True})
+    assert made["params"] == params
+    assert (await api.get(f"{OPERATIONS}/{made['id']}")).json() == made
+    answer = await api.get(OPERATIONS)
+    [listed] = answer.json()["items"]
+    assert listed == {k: v for k, v in made.items() if k != "targets"} | {"params": None}
+    assert len(answer.content) < 4096

@@ -150,6 +150,17 @@ async def test_a_new_message_is_handled_at_once(bus: Connect, monkeypatch: pytes
         await until(lambda: len(reader.seen) > before)
 
 
+async def test_what_was_sent_together_is_handled_together(own_broker: RunningBroker, bus: Connect) -> None:
+    """A reader that lingers is not called for the first of several alone."""
+    agent, master = await bus(A.durable), await bus("master")
+    reader = Reader(master, linger=5.0)  # longer than any machine needs for three
+    async with reader.running():
+        await until(lambda: reader.consumer.last_error == "")
+        await publish(agent, 1, 3)
+        await until(lambda: len(reader.seen) == 3, 30)
+    assert reader.calls == [3]
+
+
 # --- poison ------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +18,14 @@ def on_a_terminal(
     typed: str = "",
     prompt: str = "[y/N]",
     limit: float = 40.0,
+    columns: int = 0,
 ) -> tuple[int, str]:
-    """Exit code, and everything that the terminal has shown. `typed` is typed once `prompt` is there."""
+    """Exit code, and everything that the terminal has shown. `typed` is typed once `prompt` is there.
+
+    `columns`: how wide it is; 0: it does not say.
+    """
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24 if columns else 0, columns))
     process = subprocess.Popen(
         [ATLHYPER, *arguments],
         cwd=folder,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,10 +14,8 @@ from schemas.commands import CommandError, CommandState
 from services.cli.acting.running import Progress
 from tests.api.fixtures import Fleet
 from tests.cli.conftest import Run, words
-from tests.cli.pseudoterminal import on_a_terminal
 from tests.cli.standin import Agents
 from tests.cli.test_follow import started
-from tests.tokens import TOKEN
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("two_clusters")
@@ -385,7 +382,7 @@ async def test_warnings_of_the_api_server_are_told(atlhyper: Run, agents: Agents
     assert "note: eu deployment.apps/web: spec.x is deprecated" in result.stderr
 
 
-# --- connections and people ---------------------------------------------------------------------------
+# --- connections -------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -458,33 +455,3 @@ async def test_ctrl_c_says_that_it_goes_on(served: httpx.AsyncClient, agents: Ag
     told = "\n".join(running.notes)
     assert "interrupted; the command goes on" in told
     assert f"atlhyper commands cancel {agents.asked[0].id}" in told
-
-
-@pytest.mark.parametrize(("answer", "code", "asked"), [("y\n", 0, 1), ("n\n", 1, 0), ("\n", 1, 0)])
-async def test_on_a_terminal_one_is_asked(
-    served: httpx.AsyncClient, agents: Agents, tmp_path: Path, answer: str, code: int, asked: int
-) -> None:
-    """What it is about is listed first; only `y` is a yes."""
-    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
-    arguments = ("delete", "pod/web-0", "-n", "shop", "--cluster", "eu")
-    ended, told = await asyncio.to_thread(
-        on_a_terminal, *arguments, folder=tmp_path, variables=variables, typed=answer
-    )
-    assert ended == code, told
-    assert "eu   pod/web-0 -n shop" in told
-    assert "[y/N]" in told
-    assert len(agents.asked) == asked
-    assert ("nothing was done" in told) == (not asked)
-
-
-async def test_a_terminal_shows_how_long_one_waits(
-    served: httpx.AsyncClient, agents: Agents, tmp_path: Path
-) -> None:
-    """A line of state that is gone when the table comes."""
-    agents.act = lambda _: None
-    variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
-    arguments = ("restart", "deploy/web", "--cluster", "eu", "--timeout", "7s")
-    ended, told = await asyncio.to_thread(on_a_terminal, *arguments, folder=tmp_path, variables=variables)
-    assert ended == 124, told
-    assert re.search(r"eu restart deployment\.apps/web: accepted \([1-7]s\)", told)
-    assert told.rindex("\x1b[2K") < told.index("CLUSTER")

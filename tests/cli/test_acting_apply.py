@@ -76,6 +76,28 @@ async def test_documents_are_applied_in_their_order(atlhyper: Run, agents: Agent
     ]
 
 
+async def test_a_large_one_in_the_list(atlhyper: Run, agents: Agents, tmp_path: Path) -> None:
+    """A list is without parameters that are large: a dash, and where the object can be seen."""
+    large = manifest("ConfigMap", "large", "shop", data={"text": "x" * 5000})
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(large))
+    applied = await atlhyper("apply", "-f", str(tmp_path / "a.yaml"))
+    assert words(applied.stdout)[1][1] == "configmap/large"
+    images = [f"c{number}={'i' * 100}" for number in range(60)]
+    assert (await atlhyper("set-image", "deploy/web", *images, "-n", "shop")).exit_code == 0
+    for arguments in ((), ("-o", "wide")):
+        listed = await atlhyper("commands", *arguments)
+        assert [row[2:5] for row in words(listed.stdout)[1:]] == [
+            ["update_image", "shop", "deployment.apps/web"],
+            ["apply", "-", "-"],
+        ]
+        [note] = listed.stderr.splitlines()
+        assert note.endswith(f"`atlhyper commands show {agents.asked[0].id}` has them")
+    shown = (await atlhyper("commands", "show", agents.asked[0].id)).stdout
+    assert "Object:          configmap/large" in shown
+    assert "Namespace:       shop" in shown
+    assert (await atlhyper("commands", "-o", "name")).stderr == ""
+
+
 async def test_one_that_fails_does_not_keep_back_the_others(
     atlhyper: Run, agents: Agents, tmp_path: Path
 ) -> None:
@@ -158,7 +180,7 @@ async def test_values_are_read_as_kubectl_reads_them(atlhyper: Run, agents: Agen
         ("kind: ConfigMap\nmetadata: {name: a}", (), "has no apiVersion"),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: a-}", (), "has no metadata.name"),
         (yaml.safe_dump(manifest("ConfigMap", "a", "shop")), ("-n", "other"), "its namespace is shop"),
-        ("", (), "no object in -"),
+        ("", (), "no object in standard input"),
         ("---\n{}\n", (), "has no apiVersion and no kind and no metadata.name"),
         (yaml.safe_dump_all([manifest("ConfigMap", "a"), "oops"]), (), "document 2 is no object"),
     ],

@@ -18,19 +18,14 @@ from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.bus.config import stream_config
 from tests.bus.fixtures import RunningBroker
 from tests.cli.command import ATLHYPER, environment, run
-from tests.cli.mistakes import (
-    MESSAGES,
-    REQUESTS,
-    ROWS,
-    WITH_A_BROKER,
-    WITH_A_CLUSTER,
-    WITH_THE_SYSTEM,
-    Message,
-    Request,
-    Row,
-    World,
-)
+from tests.cli.mistakes import broker as brokers
+from tests.cli.mistakes import starting, typed
+from tests.cli.mistakes.broker import WITH_A_BROKER, WITH_A_CLUSTER, WITH_THE_SYSTEM
+from tests.cli.mistakes.sent import MESSAGES, REQUESTS, Message, Request
+from tests.cli.mistakes.world import Row, World
 from tests.e2e.system import System
+
+ROWS = [*typed.ROWS, *starting.ROWS, *brokers.ROWS]
 
 
 @pytest.fixture

@@ -154,3 +154,12 @@ async def test_following(served: httpx.AsyncClient, atlhyper: Run, agents: Agent
         second = await asked(atlhyper, agents, "cordon", "n1", "--cluster=us")
         await running.shows(second, "cordon", "accepted")
     assert sum("CLUSTER" in line for line in running.lines) == 1
+
+
+@pytest.mark.parametrize("noun", ["commands", "operations"])
+@pytest.mark.parametrize("verb", ["show", "wait", "cancel"])
+async def test_an_unknown_id(atlhyper: Run, noun: str, verb: str) -> None:
+    """What is advised is a command of ours, not a path of the API."""
+    result = await atlhyper(noun, verb, "019a9b5e-7a00-7000-8000-000000000001")
+    assert result.exit_code == 3, result.output
+    assert result.stderr.splitlines()[1] == f"  next: see what there is: `atlhyper {noun}`"

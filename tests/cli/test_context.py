@@ -4,11 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from services.cli import attach
 from services.cli.attach import id_of
-from services.cli.context import DEFAULT_URL, Running, config_file, forget, resolve
+from services.cli.client import Client
+from services.cli.config import config_file
+from services.cli.context import DEFAULT_URL, Running, forget, resolve
 from services.cli.main import cli
 from services.runtime.errors import UserError
 
@@ -122,6 +125,119 @@ def test_contexts_are_kept_and_chosen(home: Path, monkeypatch: pytest.MonkeyPatc
     assert resolve().url == "https://prod:1"
 
 
+def written(text: str) -> Path:
+    """The config file, which only its owner can read."""
+    config_file().parent.mkdir(parents=True)
+    config_file().write_text(text)
+    config_file().chmod(0o600)
+    return config_file()
+
+
+_GOOD = "good: {url: 'http://127.0.0.1:1', token: fine}"
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("{url: 'https://x', token: 'hunter2 hunter2'}", "context 'bad': `token` does not hold a token"),
+        ("{url: 'https://x', token: 'hunter2é'}", "does not hold a token"),
+        ("{url: 'https://x', token: 4711}", "context 'bad' is not a list of names and texts"),
+        ("{url: 'http://x', token: hunter2}", "speaks plain HTTP"),
+        ("{url: 'ftp://x'}", "only http:// and https:// are known"),
+        ("{url: 'http://x:port'}", "is no address"),
+        ("{url: 'http://['}", "is no address"),
+        ("{url: 'http://x y'}", "is no address"),
+        (f"{{url: 'http://{'x' * 100}'}}", "is no address"),
+        ("{url: 'http://'}", "is no address"),
+        ("{url: [x]}", "is not a list of names and texts"),
+        ("{token: hunter2}", "context 'bad' has no `url`"),
+        ("{url: 'https://x', password: hunter2}", "unknown name 'password'"),
+        ("https://x", "is not a list of names and texts"),
+        ("", "is not a list of names and texts"),
+    ],
+)
+def test_a_context_that_cannot_be_used(broken: str, why: str) -> None:
+    """It keeps nobody from using another one; the list says what is wrong; it can be deleted or set anew."""
+    config = written(f"contexts:\n  bad: {broken}\n  {_GOOD}\ncurrent: good\n")
+    assert (resolve().url, resolve("good").token) == ("http://127.0.0.1:1", "fine")
+    with pytest.raises(UserError) as caught, Client(resolve("bad")):
+        pass
+    assert why in caught.value.message
+    assert "hunter2" not in caught.value.render()
+    assert caught.value.next_step
+    listed = told("list")
+    assert listed.exit_code == 0, listed.output
+    assert "hunter2" not in listed.output
+    bad, good = listed.stdout.splitlines()[1:]
+    assert bad.split()[0] == "bad"
+    assert why in bad
+    assert good.split() == ["*", "good", "http://127.0.0.1:1", "yes", "<none>"]
+    before = yaml.safe_load(config.read_text())["contexts"]["bad"]
+    assert told("use", "bad").exit_code == 0
+    assert told("list").exit_code == 0
+    assert "nothing can be asked" in told("list").stderr
+    assert told("use", "good").exit_code == 0
+    assert yaml.safe_load(config.read_text())["contexts"]["bad"] == before
+    token = config.with_name("token")
+    token.write_text("another\n")
+    assert told("set", "bad", "--url", "https://y", "--token-file", str(token)).exit_code == 0
+    assert (resolve("bad").url, resolve("bad").token) == ("https://y", "another")
+    assert "PROBLEM" not in told("list").stdout
+    assert told("delete", "bad").exit_code == 0
+    assert list(yaml.safe_load(config.read_text())["contexts"]) == ["good"]
+
+
+def test_what_a_broken_context_has_is_kept_where_it_can_be() -> None:
+    """A token that can be used stays when the address is mended; one that cannot is not dropped unsaid."""
+    written("contexts: {a: {token: fine}, b: {url: 'https://b', token: 4711}}\n")
+    assert told("set", "a", "--url", "https://a").exit_code == 0
+    assert (resolve("a").url, resolve("a").token) == ("https://a", "fine")
+    refused = told("set", "b", "--url", "https://c")
+    assert (refused.exit_code, "--token-file" in refused.stderr) == (2, True), refused.output
+    assert told("delete", "b").exit_code == 0
+    assert told("list").exit_code == 0
+
+
+def test_a_current_context_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only calls that name no other fail, and what they advise mends it."""
+    written(f"contexts:\n  {_GOOD}\ncurrent: gone\n")
+    with pytest.raises(UserError, match="`current` is 'gone'") as caught:
+        resolve()
+    assert "atlhyper context use" in caught.value.next_step
+    assert resolve("good").token == "fine"
+    assert "`current` is 'gone'" in told("list").stderr
+    monkeypatch.setenv("ATLHYPER_URL", "http://127.0.0.1:2")
+    assert resolve().url == "http://127.0.0.1:2"
+    monkeypatch.delenv("ATLHYPER_URL")
+    assert told("use", "good").exit_code == 0
+    assert resolve().token == "fine"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("token: [hunter2]", "is not a list of names and texts"),
+        ("url: 8080", "is not a list of names and texts"),
+        ("token: 'hunter2 hunter2'", "does not hold a token"),
+        ("url: 'https://x'\ntoken: 'hunter2 hunter2'", "does not hold a token"),
+    ],
+)
+def test_what_is_beside_the_contexts(text: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for calls that name no context, which do not go elsewhere in silence; others do not mind it."""
+    config = written(f"{text}\ncontexts:\n  {_GOOD}\n")
+    with pytest.raises(UserError, match=why) as caught:
+        resolve()
+    assert "hunter2" not in caught.value.render()
+    assert resolve("good").token == "fine"
+    before = yaml.safe_load(config.read_text())
+    assert told("use", "good").exit_code == 0
+    assert yaml.safe_load(config.read_text()) == before | {"current": "good"}
+    assert resolve().token == "fine"
+    monkeypatch.setenv("ATLHYPER_URL", "http://127.0.0.1:2")
+    monkeypatch.setenv("ATLHYPER_TOKEN", "mine")
+    assert resolve().token == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -129,6 +245,7 @@ def test_contexts_are_kept_and_chosen(home: Path, monkeypatch: pytest.MonkeyPatc
         (("delete", "nowhere"), 3, "known contexts: none"),
         (("set", "new"), 2, "needs an address"),
         (("set", "new", "--url", "staging:8080"), 2, "--url http://"),
+        (("set", "new", "--url", "http://staging:port"), 2, "--url http://"),
     ],
 )
 def test_wrong_contexts(arguments: tuple[str, ...], code: int, text: str) -> None:

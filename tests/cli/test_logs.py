@@ -93,11 +93,7 @@ async def run(system: LogSystem, folder: Path, *arguments: str) -> tuple[int, st
 @pytest.mark.timeout(180)
 async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path) -> None:
     """The same options give the same output as kubectl's."""
-    namespace = await asyncio.to_thread(log_plane.namespace)
-    pods = await asyncio.to_thread(
-        lambda: log_plane.pods(namespace, 2, {"app": "web"}, containers=("app", "sidecar"))
-    )
-    pods = sorted(pods, key=lambda pod: pod.name)
+    namespace, pods = await log_plane.ready(2, containers=("app", "sidecar"))
     now = datetime.now(UTC).replace(microsecond=0)
     for pod in pods:
         pod.log().write("old", at=now - timedelta(hours=2))
@@ -154,9 +150,8 @@ async def test_a_container_that_cannot_be_read(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
     """As kubectl: what comes before it, then the API server's words; with --ignore-errors among the lines."""
-    namespace = await asyncio.to_thread(log_plane.namespace)
-    pods = await asyncio.to_thread(lambda: log_plane.pods(namespace, 3, {"app": "web"}))
-    first, second, third = sorted(pods, key=lambda pod: pod.name)
+    namespace, pods = await log_plane.ready(3)
+    first, second, third = pods
     for pod in pods:
         pod.log().write_previous(f"before {pod.name}")
     second.log().previous.unlink()
@@ -192,8 +187,7 @@ async def test_it_follows_over_an_api_that_restarts(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
     """One stops, the next takes its address; nothing is missing, nothing comes twice. Ctrl-C is the end."""
-    namespace = await asyncio.to_thread(log_plane.namespace)
-    pods = await asyncio.to_thread(lambda: log_plane.pods(namespace, 3, {"app": "web"}))
+    namespace, pods = await log_plane.ready(3)
     number = 0
 
     def write(count: int) -> None:
@@ -229,7 +223,9 @@ async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
         (["web", "-l", "app=web"], 2, "name a pod"),
         (["web", "--since=1m", "--since-time=2026-11-21T08:00:00Z"], 2, "exclude"),
         (["web", "--since=soon"], 2, "since"),
+        (["web", "--tail=-2"], 2, "-1"),
         (["web", "--pod-running-timeout=0s"], 2, "higher than zero"),
+        (["web", "--pod-running-timeout=24h"], 2, "longer than 10m"),
         (["web", "-A"], 2, "one namespace"),
         (["web-that-is-not"], 3, "not found"),
         (["configmaps/some"], 2, "have"),
@@ -262,6 +258,19 @@ def test_what_is_shown_and_counted_does_not_depend_on_the_pieces(data: st.DataOb
     assert pieces._out.getvalue() == answer
     assert pieces.positions() == whole.positions()
     assert [position.partition("@")[0] for position in whole.positions()] == ["web-0/app", "web-1/app"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("web", 200), ("w" * 250, 50)])
+def test_positions_fit_into_a_request(name: str, most: int) -> None:
+    """Pods come and go for as long as somebody follows: those that wrote last are told."""
+    text = LogText(BytesIO(), timestamps=False, prefix=False, cut=False)
+    pods = [f"{name}{number}" for number in (*range(300), 7)]
+    for pod in pods:
+        text.write(f"[pod/{pod}/app] 2026-11-21T08:00:00.000000000Z text\n".encode())
+    found = [position.partition("/")[0] for position in text.positions()]
+    assert 30 < len(found) <= most
+    assert found == pods[: -len(found) - 1 : -1]
+    assert sum(len(position) + 8 for position in text.positions()) < 15_000
 
 
 def test_an_error_among_the_lines() -> None:

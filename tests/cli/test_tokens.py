@@ -13,7 +13,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from services.cli.client import Client
-from services.cli.context import Context, Running, resolve
+from services.cli.config import Context
+from services.cli.context import Running, resolve
 from services.cli.main import cli
 from services.persistence.database.engine import Database
 from services.persistence.tokens import Tokens

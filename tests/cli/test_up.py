@@ -21,7 +21,7 @@ from services.runtime.bus.broker import BrokerSettings
 from services.runtime.errors import UserError
 from services.runtime.settings import EXIT_CONFIG
 from tests.cli.command import ATLHYPER, environment, run
-from tests.cli.mistakes import World, kubeconfig, wrong_token
+from tests.cli.mistakes.world import World, kubeconfig, wrong_token
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -13,6 +13,7 @@ import pytest
 from services.cli.cluster.build import KWOK_STAGES, ensure_binaries
 from services.cli.cluster.components import COMPONENTS, STORE
 from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError
+from tests.cluster.throwaway import Throwaway
 
 _NEEDS_PROGRAMS = {"control_plane", "own_control_plane", "log_plane"}
 
@@ -39,7 +40,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A whole control plane with three Ready nodes, one for the run. Use a `namespace`; do not break it."""
-    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as started:
+    with Throwaway(tmp_path_factory.mktemp("control-plane")) as started:
         started.add_nodes(3)
         yield started
 
@@ -60,7 +61,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 @pytest.fixture
 def own_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
     """etcd and kube-apiserver for one test, which may break them. Pods stay Pending: nothing acts on them."""
-    with ControlPlane(tmp_path / "own-control-plane", components=STORE) as started:
+    with Throwaway(tmp_path / "own-control-plane", components=STORE) as started:
         yield started
 
 

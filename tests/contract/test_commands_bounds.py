@@ -21,24 +21,18 @@ TIMES = [
 ]
 """Without a zone; not to be said in UTC; with no moment after it; not to be said in UTC."""
 IDS = ["", "a.b.>", "*", "a b", "a_b", "a\n", "\u00e4", "x" * 65, "x" * 5000]
-OF_AN_ID = [
-    (registry.COMMAND_SENT, "id"),
-    (registry.COMMAND_RECEIVED, "command_id"),
-    (registry.COMMAND_STARTED, "command_id"),
-    (registry.COMMAND_PROGRESSED, "command_id"),
-    (registry.PART_PUBLISHED, "command_id"),
-    (registry.COMMAND_COMPLETED, "command_id"),
-    (registry.CANCEL_REQUESTED, "command_id"),
+MESSAGES_OF_COMMANDS: list[tuple[EventType[Any], str, tuple[str, ...]]] = [
+    (registry.COMMAND_SENT, "id", ("created_at", "start_by", "finish_by")),
+    (registry.COMMAND_RECEIVED, "command_id", ("at",)),
+    (registry.COMMAND_STARTED, "command_id", ("at",)),
+    (registry.COMMAND_PROGRESSED, "command_id", ("at",)),
+    (registry.PART_PUBLISHED, "command_id", ()),
+    (registry.COMMAND_COMPLETED, "command_id", ("executed_at",)),
+    (registry.CANCEL_REQUESTED, "command_id", ()),
 ]
-OF_A_TIME = [
-    (registry.COMMAND_SENT, "created_at"),
-    (registry.COMMAND_SENT, "start_by"),
-    (registry.COMMAND_SENT, "finish_by"),
-    (registry.COMMAND_RECEIVED, "at"),
-    (registry.COMMAND_STARTED, "at"),
-    (registry.COMMAND_PROGRESSED, "at"),
-    (registry.COMMAND_COMPLETED, "executed_at"),
-]
+"""Each with the field of the command's id, and those of times."""
+OF_AN_ID = [(event_type, field) for event_type, field, _ in MESSAGES_OF_COMMANDS]
+OF_A_TIME = [(event_type, field) for event_type, _, fields in MESSAGES_OF_COMMANDS for field in fields]
 NUMBERS = [
     (registry.COMMAND_PROGRESSED, "sequence", (0, -1, 2**53 + 1, 10**30)),
     (registry.COMMAND_PROGRESSED, "done", (-1, 2**53 + 1, 10**30)),

@@ -16,6 +16,7 @@ import pytest
 from services.cli.cluster.components import STORE
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.failpoints import VARIABLE, Point
+from tests.cluster.throwaway import Throwaway
 from tests.e2e.system import System
 from tests.processes import ServiceProcess
 
@@ -36,7 +37,7 @@ def planes(tmp_path: Path) -> Iterator[dict[str, ControlPlane]]:
         names = ["web"] if plane is made[WITHOUT_CART] else ["web", "cart"]
         plane.kubectl("create", "-f", "-", stdin=json.dumps(shop(*names)))
 
-    made = {name: ControlPlane(tmp_path / name, components=STORE) for name in CLUSTERS}
+    made = {name: Throwaway(tmp_path / name, components=STORE) for name in CLUSTERS}
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         for plane in made.values():
             stack.callback(plane.stop)

@@ -117,7 +117,8 @@ def system(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
     )
     with System(tmp_path_factory.mktemp("home"), control_plane.kubeconfig, "graphs") as running:
         yield running
-    control_plane.kubectl("delete", "namespace", "demo", "--wait=false")
+    # Whoever wants the demo workload next would take a namespace that is about to go for one that is there.
+    control_plane.kubectl("delete", "namespace", "demo", "--timeout=110s", timeout=120)
 
 
 def listed(plane: ControlPlane) -> Objects:

@@ -22,6 +22,7 @@ from services.cli.cluster.control_plane import ControlPlane
 from services.persistence import tables
 from services.persistence.database.engine import Database
 from services.persistence.queries.selecting import field_conditions, label_conditions
+from tests.cluster.throwaway import Throwaway
 from tests.e2e.selectable import KEYS, SPACES, VALUES, make_objects
 from tests.e2e.system import System
 
@@ -95,7 +96,7 @@ def _versions(metadata: list[dict[str, Any]]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An API server with the objects, on which nothing acts, and everything of ours attached to it."""
-    with ControlPlane(tmp_path_factory.mktemp("store"), components=STORE) as plane:
+    with Throwaway(tmp_path_factory.mktemp("store"), components=STORE) as plane:
         token = plane.layout.token_file.read_text().split(",", 1)[0]
         with httpx.Client(
             base_url=plane.layout.url("kube-apiserver"),

@@ -14,7 +14,6 @@ import aiohttp
 from schemas import subjects
 from schemas.ids import kubernetes
 from services.cli.cluster.components import STORE
-from services.cli.cluster.control_plane import ControlPlane
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database
 from services.runtime.bus import broker as embedded
@@ -23,6 +22,7 @@ from services.runtime.bus.errors import BusError
 from services.runtime.errors import UserError
 from services.runtime.listen import any_port
 from services.runtime.settings import BusSettings
+from tests.cluster.throwaway import Throwaway
 from tests.faults import shim
 from tests.faults.apiserver import ApiServer, RotatedToken, kubeconfig_through
 from tests.faults.audit import Audit
@@ -80,7 +80,7 @@ class System:
         self.folder = folder
         self.home = folder / "home"
         self.recorder = Recorder()
-        self.plane = ControlPlane(folder / "control-plane", components=STORE, report=lambda _: None)
+        self.plane = Throwaway(folder / "control-plane", components=STORE, report=lambda _: None)
         self.apiserver = ApiServer(self.plane)
         self.token = RotatedToken(self.plane, folder)
         self.target = kubernetes(CLUSTER)

@@ -34,6 +34,7 @@ from services.runtime.health import Health
 from services.runtime.settings import load
 from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker
+from tests.cluster.throwaway import Throwaway
 from tests.tokens import AUTHORIZED
 
 PODS = 250
@@ -144,6 +145,12 @@ class LogPlane:
         )
         return pods
 
+    async def ready(self, count: int = 1, app: str = "web", **more: Any) -> tuple[str, list[LogPod]]:
+        """Pods with the label `app` that are Ready, by their names; before them their own namespace."""
+        namespace = await asyncio.to_thread(self.namespace)
+        pods = await asyncio.to_thread(lambda: self.pods(namespace, count, {"app": app}, **more))
+        return namespace, sorted(pods, key=lambda pod: pod.name)
+
     def names(self, namespace: str, count: int) -> list[LogPod]:
         """Pods that are not there yet."""
         return [
@@ -176,7 +183,7 @@ class LogPlane:
 def log_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogPlane]:
     """One control plane for the run, whose pods have logs."""
     folder = tmp_path_factory.mktemp("log-plane")
-    with ControlPlane(folder / "plane") as started:
+    with Throwaway(folder / "plane") as started:
         started.add_nodes(2)
         plane = LogPlane(started, folder / "logs")
         plane.prepare()

@@ -2,16 +2,21 @@
 
 import signal
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from schemas.ids import Target
+from services.master.commands.duty import CommandsDuty
 from services.persistence import queries
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database
+from services.runtime.bus.client import Bus
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
+from tests.master.commanding import CommandAgent, Commands
+from tests.master.duty import Takers, at_work
 from tests.persistence.frames import FrameSource, Held, rows
 from tests.processes import ServiceProcess
 from tests.waiting import until
@@ -96,4 +101,46 @@ async def make_agent(bus: Connect, number: int) -> BusAgent:
     source = FrameSource(AGENTS[number], resources=("pods",))
     made = BusAgent(await bus(source.target.durable), source)
     await made.listen()
+    return made
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def commands(fleet: Fleet) -> Commands:
+    return Commands(fleet.db)
+
+
+@pytest.fixture
+async def operator(own_broker: RunningBroker, bus: Connect) -> Bus:
+    return await bus("operator")
+
+
+@pytest.fixture
+def resend() -> float:
+    """Seconds until a command is asked about; more for a test of one that is answered before."""
+    return 0.5
+
+
+@pytest.fixture
+async def duty(
+    own_broker: RunningBroker, bus: Connect, commands: Commands, resend: float
+) -> AsyncIterator[CommandsDuty]:
+    """The duty at work."""
+    async with at_work(await bus("master", wait=True), commands.db, resend) as made:
+        yield made
+
+
+@pytest.fixture
+async def takers(own_broker: RunningBroker, bus: Connect, commands: Commands) -> AsyncIterator[Takers]:
+    async with AsyncExitStack() as stack:
+        yield Takers(bus, commands.db, stack)
+
+
+@pytest.fixture
+async def taker(takers: Takers) -> CommandAgent:
+    """The agent `a` at work."""
+    made = await takers.meet()
+    await takers.start(made)
     return made

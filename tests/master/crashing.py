@@ -42,6 +42,8 @@ from tests.waiting import until
 WIDTH = 40
 """Commands that are asked for at one time: their author sees an end some time after it."""
 OBJECTS = 10
+FICKLE = 4
+"""One in so many of the authors wants each command's end as soon as it is accepted."""
 TAKES = 0.8
 """Seconds of one effect: so many commands are under way, and not thousands done."""
 CALL = 10.0
@@ -89,6 +91,8 @@ class Authors:
         """Idempotency-Keys."""
         self.accepted: dict[str, str] = {}
         """Ids of commands, by key."""
+        self.canceled: set[str] = set()
+        """Ids of those whose end was asked for, and granted or promised."""
         self.ended: dict[str, dict[str, Any]] = {}
         """Commands as they were shown at their end, by id."""
 
@@ -122,17 +126,25 @@ class Authors:
             }
             item = await self._answer("POST", "/commands", json=body, headers={"Idempotency-Key": key})
             self.accepted[key] = id_ = item["id"]
+            if number % FICKLE == 0 and await self._cancel(id_):
+                self.canceled.add(id_)
             while not CommandState(item["state"]).terminal:
                 item = await self._answer("GET", f"/commands/{id_}", params={"wait": "5s"})
             self.ended[id_] = item
 
+    async def _cancel(self, id_: str) -> bool:
+        """False: it has ended otherwise."""
+        item = await self._answer("POST", f"/commands/{id_}/cancel", json={}, ended=409)
+        return "cancel_requested_at" in item
+
     async def _answer(
-        self, method: str, path: str, *, headers: Mapping[str, str] = {}, **request: Any
+        self, method: str, path: str, *, headers: Mapping[str, str] = {}, ended: int = 0, **request: Any
     ) -> dict[str, Any]:
+        """`ended`: a further status that is an answer."""
         while True:
             with suppress(aiohttp.ClientError, TimeoutError):
                 status, answer = await self.call(method, path, headers=headers, **request)
-                if status in (200, 202):
+                if status in (200, 202, ended):
                     return answer
                 assert status == 503, answer
             await asyncio.sleep(0.1)
@@ -261,7 +273,9 @@ class Stage:
         assert process.ended is None, process.log[-3000:]
 
     async def check(self) -> None:
-        """Everything has ended: each command once, well, in time and with one effect, and none is lost."""
+        """Everything has ended: each command once, well, in time and with one effect, and none is lost. One
+        whose end was asked for, and only such a one, may have ended as canceled, without any effect.
+        """
         async with asyncio.timeout(SETTLED):
             await self.authors.finish()
         await until(self._nothing_waits, SETTLED)
@@ -269,16 +283,21 @@ class Stage:
         assert set(accepted) == set(self.authors.asked)
         keys = await self._audit.command_keys()
         assert sorted(keys.items()) == sorted((id_, key) for key, id_ in accepted.items())
-        assert self._world.effects() == dict.fromkeys(keys, 1)
         ends: dict[str, list[str]] = {id_: [] for id_ in keys}
         for step in await self._audit.command_steps():
             assert not CommandState(step.before).terminal, step
             assert CommandState(step.before).may_become(CommandState(step.after)), step
             if CommandState(step.after).terminal:
                 ends[step.command_id].append(step.after)
-        assert ends == {id_: ["succeeded"] for id_ in keys}
-        for item in self.authors.ended.values():
-            assert item["state"] == "succeeded", item
+        ended = self.authors.ended
+        canceled = {id_ for id_, item in ended.items() if item["state"] == "canceled"}
+        wished = {id_ for id_, item in ended.items() if item["cancel_requested_at"]}
+        assert self.authors.canceled <= wished
+        assert 0 < len(canceled & wished) == len(canceled)
+        assert ends == {id_: ["canceled" if id_ in canceled else "succeeded"] for id_ in keys}
+        assert self._world.effects() == dict.fromkeys(keys.keys() - canceled, 1)
+        for item in ended.values():
+            assert item["state"] == ends[item["id"]][0], item
             assert datetime.fromisoformat(item["finished_at"]) <= datetime.fromisoformat(item["finish_by"])
 
     async def _nothing_waits(self) -> bool:

@@ -31,8 +31,8 @@ from tests.agent.commands.world import World, WorldActions
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.commanding import Commands, command_for
 from tests.master.conftest import Fleet
-from tests.master.test_commands import Takers, at_work, cancel
-from tests.persistence.test_commands_sending import NOW, beat
+from tests.master.duty import Takers, at_work, cancel
+from tests.persistence.sending import NOW, beat
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)

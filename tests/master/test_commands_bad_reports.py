@@ -15,7 +15,7 @@ from schemas.registry import EventType
 from tests.bus.fixtures import AGENTS, Connect
 from tests.master.commanding import Commands, command_for
 from tests.master.conftest import Fleet
-from tests.master.test_commands import Takers, at_work
+from tests.master.duty import Takers, at_work
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(90)

@@ -20,7 +20,7 @@ from services.runtime.tasks import cancelled
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.commanding import CommandAgent, Commands, command_for
 from tests.master.conftest import MasterProcess
-from tests.persistence.test_commands_sending import beat
+from tests.persistence.sending import beat
 from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.alone]

@@ -19,7 +19,7 @@ from services.runtime.tasks import cancelled
 from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.commanding import command_for
 from tests.master.conftest import Fleet
-from tests.persistence.test_commands_sending import beat
+from tests.persistence.sending import beat
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(180)

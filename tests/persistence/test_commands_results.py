@@ -34,7 +34,7 @@ from services.persistence.cursors import CursorStore
 from services.persistence.database.engine import Database
 from services.runtime.bus.cursor import Cursor
 from tests.master.commanding import Commands, command_for
-from tests.persistence.test_commands_sending import again, beat
+from tests.persistence.sending import again, beat
 
 pytestmark = pytest.mark.timeout(180)
 

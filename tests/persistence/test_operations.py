@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -13,6 +14,7 @@ from services.persistence import retention, tables
 from services.persistence.commands import operations
 from services.persistence.commands.states import advance
 from services.persistence.database.engine import Database
+from services.persistence.queries import MAX_LISTED
 from services.persistence.queries.operations import get_operation, list_operations, list_turns
 
 NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
@@ -75,6 +77,38 @@ async def test_one_after_the_other(db: Database) -> None:
         assert [tuple(row) for row in found] == [(cluster, id_) for cluster in CLUSTERS]
         page = await list_operations(session, limit=10)
         assert page.items[0].counts == {"succeeded": 5}
+
+
+@pytest.mark.parametrize("length", [3, 2000, 4084, 4085])
+async def test_a_large_operation_is_listed_without_its_params(db: Database, length: int) -> None:
+    """Where they are larger than a list has them, however many targets there are; by its id it is whole."""
+    params = {"t": '"\u20ac\\' + "x" * (length - 3)}
+    assert len(msgspec.json.encode(params)) == length + 12
+    made = Operation(
+        id=uuid7(),
+        action="restart",
+        params=params | {"f": True} if length == 3 else params,
+        dry_run=True,
+        targets=[TargetReference(kind=AgentKind.KUBERNETES, id=f"c-{n}") for n in range(200)],
+        created_at=NOW,
+        actor="token/\u20ac",
+    )
+    async with db.write() as session:
+        assert await operations.insert_operation(await session.connection(), made)
+    await accepted(db)
+    async with db.read() as session:
+        small, large = (await list_operations(session, limit=10)).items
+        whole = await get_operation(session, made.id)
+    assert whole is not None
+    assert (whole.operation, whole.has_params) == (made, True)
+    kept = made.model_copy(update={"targets": made.targets[:1]})
+    fits = length + 12 <= MAX_LISTED
+    assert (large.operation, large.has_params) == (
+        kept if fits else kept.model_copy(update={"params": {}}),
+        fits,
+    )
+    assert small.has_params
+    assert len(small.operation.targets) == len(CLUSTERS)
 
 
 async def test_as_many_at_a_time_as_wanted(db: Database) -> None:

@@ -4,9 +4,10 @@ Their values were checked by this version's declarations before; what an agent m
 schema is what some agent has sent: where it is not as JSON Schema has it, it forbids nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from schemas.ids import Target
 from schemas.presence import ActionSchemas
 from services.api.commands.accepting import Intent
 from services.api.http.content import invalid
@@ -15,21 +16,32 @@ from services.persistence.presence.liveness import AgentState
 from services.persistence.queries import AgentStatus
 
 
-def check_known(wish: Intent, status: AgentStatus, announced: ActionSchemas) -> None:
-    """Raises ProblemError for parameters that the agent does not know, by what it has announced.
+def unknown_to(wish: Intent, announced: Mapping[Target, ActionSchemas]) -> dict[Target, list[str]]:
+    """By agent, the places of the parameters that it does not know, by what it has announced.
+
+    What is one object for several agents, as `queries.announced` gives it, is gone through once.
+    """
+    found: dict[int, list[str]] = {}
+    for schemas in announced.values():
+        if id(schemas) not in found:
+            schema = schemas.get(wish.action.name, {})
+            found[id(schemas)] = list(_unknown(wish.params, schema, _mapping(schema.get("$defs"))))
+    return {target: found[id(schemas)] for target, schemas in announced.items()}
+
+
+def check_known(status: AgentStatus, unknown: Sequence[str]) -> None:
+    """Raises ProblemError for parameters that an agent does not know; `unknown` are their places.
 
     One that is lost may come back as another version: its command waits.
     """
-    said, schema = status.heartbeat, announced.get(wish.action.name)
-    if said is None or schema is None or status.state is AgentState.LOST:
+    said = status.heartbeat
+    if not unknown or said is None or status.state is AgentState.LOST:
         return
     message = f"is not known to {status.target}, whose agent has version {said.version}"
-    unknown = [
-        InvalidParameter(parameter=f"params.{place}", message=message)
-        for place in _unknown(wish.params, schema, _mapping(schema.get("$defs")))
-    ]
-    if unknown:
-        raise invalid(unknown, "upgrade the agent, or leave out what it does not know")
+    raise invalid(
+        [InvalidParameter(parameter=f"params.{place}", message=message) for place in unknown],
+        "upgrade the agent, or leave out what it does not know",
+    )
 
 
 _FORBIDDING = frozenset({"properties", "additionalProperties", "items", "anyOf", "$ref"})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from schemas import registry, subjects
 from schemas.commands import CommandState
@@ -26,6 +27,16 @@ _PATIENCE = 1.0
 """Seconds until the broker has a hint."""
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One who waits for the end of a command."""
+
+    look: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there may be something new."""
+    ended: bool = False
+    """A master has said so."""
+
+
 class CommandNews:
     """What an api says and hears of commands; `heard` is a handler for `Bus.subscribe`."""
 
@@ -33,16 +44,17 @@ class CommandNews:
         self.seats = Seats(waiters)
         self._database = database
         self._bus = bus
-        self._waiting: dict[str, tuple[asyncio.Event, int]] = {}
-        """By command: what wakes those who wait, and how many they are."""
+        self._waiting: dict[str, list[_Waiter]] = {}
+        """By command."""
         self._closing = False
         self._trouble = ""
 
     def close(self) -> None:
         """Whoever waits is answered now."""
         self._closing = True
-        for event, _ in self._waiting.values():
-            event.set()
+        for waiters in self._waiting.values():
+            for waiter in waiters:
+                waiter.look.set()
 
     async def tell(self, ids: Sequence[str]) -> None:
         """Commands were accepted, or are to end. Never raises: a master looks by itself as well."""
@@ -66,16 +78,21 @@ class CommandNews:
         if envelope.type != registry.COMMANDS_CHANGED.name:
             raise ContractError(f"{envelope.type!r} does not speak of commands")
         told: CommandsChanged = registry.COMMANDS_CHANGED.decode(envelope.data)
-        for command_id in self._waiting.keys() & set(told.ended):
-            self._waiting[command_id][0].set()
+        known = "ended" in told.model_fields_set  # an older master does not say it: then it may be so
+        for command_id in self._waiting.keys() & set(told.ended if known else told.command_ids):
+            for waiter in self._waiting[command_id]:
+                waiter.ended |= known
+                waiter.look.set()
 
     async def ended(self, id: str, seconds: float) -> bool:
         """Wait for the end of a command at most so long; whether it has ended. Raises DatabaseUnavailable."""
         deadline = time.monotonic() + seconds
-        event, count = self._waiting.get(id) or (asyncio.Event(), 0)
-        self._waiting[id] = event, count + 1
+        waiter = _Waiter()
+        waiters = self._waiting.setdefault(id, [])
+        waiters.append(waiter)
         try:
             while True:
+                waiter.look.clear()
                 async with self._database.read() as session:
                     state = await queries.command_state(session, id)
                 if state is None or CommandState(state).terminal:
@@ -83,11 +100,10 @@ class CommandNews:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._closing:
                     return False
-                if await set_within(event, min(left, POLL)) and not self._closing:
+                await set_within(waiter.look, min(left, POLL))
+                if waiter.ended:
                     return True  # a master that says so has committed it
         finally:
-            event, count = self._waiting[id]
-            if count > 1:
-                self._waiting[id] = event, count - 1
-            else:
+            waiters.remove(waiter)
+            if not waiters:
                 del self._waiting[id]

@@ -11,7 +11,7 @@ from litestar.params import PathParameter, QueryParameter
 from schemas.commands import OPEN_STATES, CommandState
 from services.api import examples, parameters
 from services.api.commands import accepting, models, showing
-from services.api.commands.announced import check_known
+from services.api.commands.announced import check_known, unknown_to
 from services.api.commands.keys import Key, key_text, same
 from services.api.commands.requests import SHAPES, CancelWanted, NewCommand
 from services.api.commands.waiting import MAX_WAIT, CommandNews
@@ -29,6 +29,7 @@ from services.persistence.database import clock as database_clock
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.presence.clockwatch import ClockWatch
+from services.runtime.failpoints import Point, reach
 from services.runtime.settings import parse_duration
 
 Id = Annotated[
@@ -206,6 +207,8 @@ class CommandController(Controller):
             connection = await session.connection()
             now = await database_clock.now(connection)
             asked = await request_cancel(connection, id, now, wanted.reason)
+            await reach(Point.CANCEL_BEFORE_COMMIT)
+        await reach(Point.CANCEL_AFTER_COMMIT)
         if asked:
             await news.tell([id])
             return await _answered(database, clock, id, created=True)
@@ -231,7 +234,7 @@ async def _accepted(
         now = await database_clock.now(await session.connection())
     start_by, finish_by = accepting.times(wanted, wish.action, now)
     command = accepting.command(wish, status, actor, now, start_by, finish_by)
-    check_known(wish, status, announced.get(target, {}))
+    check_known(status, unknown_to(wish, announced).get(target, ()))
     known = await accept(database, command, idempotency_key=key, fingerprint=fingerprint)
     if known is not None:
         return same(known, fingerprint, "command")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from schemas.errors import ContractError
 from schemas.ids import AgentKind
-from schemas.logs import LogPosition, LogsRequested
+from schemas.logs import MAX_POD_WAIT, LogPosition, LogsRequested
 from services.api import examples, parameters
 from services.api.http import problems
 from services.api.logs.readers import LogReaders
@@ -26,8 +26,6 @@ from services.runtime.settings import parse_duration
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LONGEST = 100 * 365 * 86400
 """Seconds; the API server counts in nanoseconds, which end after 292 years."""
-_LONGEST_WAIT = 86400.0
-"""Seconds to wait for a pod."""
 MAX_CONTAINERS = 50
 MAX_POSITIONS = 200
 
@@ -97,7 +95,7 @@ PodRunningTimeout = Annotated[
     QueryParameter(
         name="podRunningTimeout",
         description="How long to wait for what has no log yet: for a pod that is being started, and, unless "
-        "it is followed, for the first pod of a workload. At most `24h`.",
+        f"it is followed, for the first pod of a workload. At most `{MAX_POD_WAIT / 60:g}m`.",
         max_length=64,
     ),
 ]
@@ -303,12 +301,15 @@ def _since(text: str | None) -> tuple[int | None, str]:
 
 
 def _wait(text: str) -> float:
-    """Seconds to wait for a pod."""
+    """Seconds to wait for a pod. Raises ProblemError."""
     try:
         seconds = parse_duration(text)
     except ValueError:
         seconds = 0.0
     if seconds <= 0:
         message = f"{text!r} is no duration higher than zero"
-        raise problems.invalid("podRunningTimeout", message, "write it as in 5s, 2m or 1h30m")
-    return min(seconds, _LONGEST_WAIT)
+        raise problems.invalid("podRunningTimeout", message, "write it as in 5s, 2m or 1m30s")
+    if seconds > MAX_POD_WAIT:
+        message = f"{text!r} is longer than {MAX_POD_WAIT / 60:g}m, for which a pod is waited for at most"
+        raise problems.invalid("podRunningTimeout", message, "ask for less, and again if it has not come")
+    return seconds

@@ -111,7 +111,7 @@ class OperationController(Controller):
         limit: parameters.Limit = parameters.DEFAULT_LIMIT,
         continue_: parameters.Continue = None,
     ) -> models.OperationList:
-        """A page of operations, the newest first."""
+        """A page of operations, the newest first, without large parameters."""
         async with database.read() as session:
             page = await queries.list_operations(
                 session, parameters.states(state_, _STATES), limit=limit, continue_=continue_ or ""
@@ -230,12 +230,13 @@ async def _answered(database: Database, id_: str, status: int = 200) -> Response
 
 def _members(stored: StoredOperation) -> dict[str, Any]:
     operation = stored.operation
+    # One action for all of them: it is of the kind that they are.
+    params = shown_params(operation.targets[0].kind, operation.action, operation.params)
     return {
         "id": operation.id,
         "action": operation.action,
         "object": CommandObject(**operation.object.model_dump()),
-        # One action for all of them: it is of the kind that they are.
-        "params": shown_params(operation.targets[0].kind, operation.action, operation.params),
+        "params": params if stored.has_params else None,
         "dry_run": operation.dry_run,
         "strategy": models.Strategy(**operation.strategy.model_dump()),
         "actor": operation.actor,

@@ -11,7 +11,7 @@ from schemas.operations import Operation, Strategy
 from schemas.presence import ActionSchemas
 from schemas.selectors import SelectorError, parse_label_selector
 from services.api.commands.accepting import Intent, check_capable, check_size
-from services.api.commands.announced import check_known
+from services.api.commands.announced import check_known, unknown_to
 from services.api.http import problems
 from services.api.http.content import invalid, wrong
 from services.api.http.problems import InvalidParameter, ProblemError
@@ -70,11 +70,12 @@ def operation(
     """The operation, with a new id. Raises ProblemError when one of its agents would refuse, and when its
     commands would be too large.
     """
+    unknown = unknown_to(wish, announced)
     refused: list[tuple[str, ProblemError]] = []
     for agent in agents:
         try:
             check_capable(wish, agent)
-            check_known(wish, agent, announced.get(agent.target, {}))
+            check_known(agent, unknown.get(agent.target, ()))
         except ProblemError as problem:
             refused.append((agent.target.id, problem))
     if refused:

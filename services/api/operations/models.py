@@ -7,6 +7,7 @@ from msgspec import Meta, Struct, field
 
 from services.api.commands.models import CommandError, CommandObject, Target
 from services.api.models import Continue
+from services.persistence.queries import MAX_LISTED
 
 
 class Strategy(Struct, kw_only=True):
@@ -25,7 +26,13 @@ class Operation(Struct, kw_only=True):
     id: Annotated[str, Meta(description="A UUID of version 7: ids are in the order of acceptance.")]
     action: str
     object: CommandObject
-    params: Annotated[dict[str, Any], Meta(description="As they were given, without what is secret.")]
+    params: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="As they were given, without what is secret. In a list null where they have "
+            f"more than {MAX_LISTED} bytes: `/api/v1/operations/{{id}}` has them."
+        ),
+    ]
     dry_run: bool
     strategy: Strategy
     actor: Annotated[str, Meta(description="Who asked for it, such as `token/laptop`.")]

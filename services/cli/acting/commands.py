@@ -66,6 +66,7 @@ def commands(
         found = _list(client, filters, limit)
         if found or Output(output) in (Output.JSON, Output.YAML):
             outcome.show(found, Output(output), listed=True)
+            _tell_shortened(found, Output(output))
         else:
             click.echo("No commands found.", err=True)
         if watch:
@@ -74,6 +75,15 @@ def commands(
 
 def _list(client: Client, filters: dict[str, str | None], limit: int) -> list[Item]:
     return [item for page in client.pages("/commands", limit, **filters) for item in page["items"]]
+
+
+def _tell_shortened(found: list[Item], form: Output) -> None:
+    shortened = next((item for item in found if items.label(item) == items.UNKNOWN), None)
+    if shortened is not None and form in (Output.TABLE, Output.WIDE):
+        note(
+            f"what `{items.UNKNOWN}` stands for is in parameters that are too large for a list: "
+            f"`atlhyper commands show {shortened['id']}` has them"
+        )
 
 
 def _follow(
@@ -110,7 +120,7 @@ def show(ids: tuple[str, ...], output: str, context: str | None) -> None:
     Example: `atlhyper commands show 01a1fd3b-6a4e-7c51-9d2e-3f0c6a7b8d90`
     """
     with Client(resolve(context)) as client:
-        found = [client.get(f"/commands/{quote(each)}") for each in ids]
+        found = [_one(client, each) for each in ids]
     if Output(output) is Output.TABLE:
         click.echo("\n\n".join("\n".join(_told(item)) for item in found))
     else:
@@ -153,7 +163,8 @@ def cancel(
     with Client(resolve(context)) as client:
         for each in ids:
             try:
-                client.post(f"/commands/{quote(each)}/cancel", {"reason": reason})
+                with outcome.looking_up("commands"):
+                    client.post(f"/commands/{quote(each)}/cancel", {"reason": reason})
             except UserError as error:
                 click.echo(error.render(), err=True)
                 codes.add(error.exit_code)
@@ -174,8 +185,13 @@ def cancel(
 
 
 def _runner(client: Client, ids: tuple[str, ...], patience: float | None) -> Runner:
-    tasks = [Task(None, client.get(f"/commands/{quote(each)}")) for each in dict.fromkeys(ids)]
+    tasks = [Task(None, _one(client, each)) for each in dict.fromkeys(ids)]
     return Runner(client, [[task] for task in tasks], Handling(timeout=patience or math.inf))
+
+
+def _one(client: Client, id_: str) -> Item:
+    with outcome.looking_up("commands"):
+        return client.get(f"/commands/{quote(id_)}")
 
 
 def _told(item: Item) -> Iterator[str]:

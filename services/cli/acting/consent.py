@@ -42,8 +42,16 @@ def agree(what: str, lines: Sequence[str]) -> None:
         click.echo(printable(f"  {line}"), err=True)
     if len(lines) > _SHOWN:
         click.echo(f"  … and {len(lines) - _SHOWN} more", err=True)
-    if not click.confirm("Is that meant?", err=True):
+    if not _confirmed():
         raise UserError("not agreed: nothing was done")
+
+
+def _confirmed() -> bool:
+    try:
+        return click.confirm("Is that meant?", err=True)
+    except click.Abort:  # Ctrl-C, or the end of what is typed
+        click.echo(err=True)
+        return False
 
 
 def _line(request: Request) -> str:

@@ -11,6 +11,8 @@ Item = dict[str, Any]
 
 TERMINAL = frozenset({"succeeded", "failed", "rejected", "expired", "canceled", "unknown"})
 """The last states (`schemas.commands.CommandState`, whose import takes longer than a command)."""
+UNKNOWN = "-"
+"""Stands for what only the parameters tell, where a list is without them since they are too large."""
 
 
 def verb(action: str) -> str:
@@ -23,6 +25,8 @@ def label(item: Item) -> str:
     about, params = item["object"], item["params"] or {}
     if about["name"]:
         return f"{Query.of(about['resource']).prefix}/{about['name']}"
+    if item["params"] is None:
+        return UNKNOWN
     if manifest := params.get("manifest"):
         group, slash, _ = str(manifest.get("apiVersion", "")).partition("/")
         kind = str(manifest.get("kind", "")).lower() + (f".{group}" if slash else "")
@@ -36,6 +40,8 @@ def label(item: Item) -> str:
 def namespace(item: Item) -> str:
     """Of the object; empty where it has none."""
     params = item["params"] or {}
+    if item["params"] is None and not item["object"]["name"]:
+        return UNKNOWN
     if not (manifest := params.get("manifest")):
         return str(item["object"]["namespace"] or params.get("namespace") or "")
     known = Query.of(str(manifest.get("kind", "")))

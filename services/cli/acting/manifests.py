@@ -48,7 +48,8 @@ def read(names: Sequence[str], *, recursive: bool) -> list[Manifest]:
         for manifest in _manifests(origin, text)
     ]
     if not found:
-        raise UserError(f"no object in {', '.join(names)}", "name files that hold manifests", 2)
+        given = ", ".join("standard input" if name == "-" else name for name in names)
+        raise UserError(f"no object in {given}", "name files that hold manifests", 2)
     return found
 
 

@@ -5,7 +5,7 @@ import math
 import rich_click as click
 
 from services.cli import completion, options, render
-from services.cli.acting import turns, waiting
+from services.cli.acting import outcome, turns, waiting
 from services.cli.acting.items import Item
 from services.cli.acting.options import seconds
 from services.cli.client import Client, quote
@@ -62,7 +62,7 @@ def show(id: str, output: str, context: str | None) -> None:
     Example: `atlhyper operations show 01a1fd3b-6a4e-7c51-9d2e-3f0c6a7b8d90`
     """
     with Client(resolve(context)) as client:
-        _show(client.get(f"/operations/{quote(id)}"), Output(output))
+        _show(_one(client, id), Output(output))
 
 
 @operations.command()
@@ -80,7 +80,7 @@ def wait(id: str, timeout: str | None, output: str, context: str | None) -> None
     """
     patience = seconds("--timeout", timeout)
     with Client(resolve(context)) as client:
-        found = client.get(f"/operations/{quote(id)}")
+        found = _one(client, id)
         code = waiting.finish(client, found, patience or math.inf, Output(output), joined=True)
     raise SystemExit(code)
 
@@ -127,8 +127,13 @@ def cancel(id: str, reason: str, output: str, context: str | None) -> None:
         note(f"`atlhyper operations wait {found['id']}` waits for what is under way")
 
 
+def _one(client: Client, id_: str) -> Item:
+    with outcome.looking_up("operations"):
+        return client.get(f"/operations/{quote(id_)}")
+
+
 def _decide(id_: str, decision: str, body: dict[str, str], output: str, context: str | None) -> Item:
-    with Client(resolve(context)) as client:
+    with Client(resolve(context)) as client, outcome.looking_up("operations"):
         found = client.post(f"/operations/{quote(id_)}/{decision}", body)
     _show(found, Output(output))
     return found

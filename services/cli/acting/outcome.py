@@ -1,7 +1,8 @@
 """How commands have gone: a table or documents on standard output, each failure with its next step, the exit
 code."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import rich_click as click
 
@@ -13,8 +14,9 @@ from services.cli.notes import note
 from services.cli.render import Output
 from services.runtime.errors import UserError
 
+_NOT_FOUND = 3
 _CODES = {
-    "not_found": 3,
+    "not_found": _NOT_FOUND,
     "forbidden": 4,
     "not_allowed": 4,
     "timeout": 124,
@@ -62,6 +64,18 @@ def finish(runner: Runner, output: Output) -> int:
     ended = [error for task, error in zip(tasks, failures, strict=True) if task not in left]
     codes = {error.exit_code if error else 0 for error in ended}
     return exit_code(codes | {124} if runner.tell_late() else codes)
+
+
+@contextmanager
+def looking_up(noun: str) -> Iterator[None]:
+    """Around a request for one of them by its id: where there is none, the API advises one of its paths, and
+    we the command that lists them."""
+    try:
+        yield
+    except UserError as error:
+        if error.exit_code != _NOT_FOUND:
+            raise
+        raise UserError(error.message, f"see what there is: `atlhyper {noun}`", _NOT_FOUND) from None
 
 
 def exit_code(codes: set[int]) -> int:

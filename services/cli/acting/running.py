@@ -1,5 +1,6 @@
 """Commands from being asked for to their end: sent once each, waited for, told as they go."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,8 @@ _SILENT = (1, 124)
 """Exit codes of requests that the API did not answer."""
 _PAUSE = 1.0
 _LONGEST_PAUSE = 5.0
+_COLUMNS = 80
+"""Of a terminal that does not say how wide it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,9 +220,12 @@ class Progress:
             self.status(f"{_who(item)}: {item['state']}")
 
     def status(self, text: str) -> None:
-        """How it stands now: on a terminal one line, which the next one replaces."""
+        """How it stands now: on a terminal one line, which the next one replaces. A longer one is cut: what
+        the terminal wraps would stay."""
         if self._status:
-            self._line(f"{text} ({render.span(int(time.monotonic() - self._began))})")
+            text, since = printable(text), f" ({render.span(int(time.monotonic() - self._began))})"
+            room = max(_columns() - len(since) - 1, 1)
+            self._line((text if len(text) <= room else f"{text[: room - 1]}…") + since)
 
     def say(self, text: str) -> None:
         """A line, unless it was the last one already."""
@@ -246,12 +252,20 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._shown = True
-        click.echo(f"\r\x1b[2K{printable(text)}", err=True, nl=False)
+        click.echo(f"\r\x1b[2K{text}", err=True, nl=False)
 
     def _clear(self) -> None:
         if self._shown:
             self._shown = False
             click.echo("\r\x1b[2K", err=True, nl=False)
+
+
+def _columns() -> int:
+    """Of the terminal that standard error is; standard output may be none."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
 
 
 def _who(item: dict[str, Any]) -> str:

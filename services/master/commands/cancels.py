@@ -17,6 +17,7 @@ from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.runtime import logs
 from services.runtime.backoff import Backoff
+from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import set_within, to_its_end
 
 _log = logs.get_logger(__name__)
@@ -82,7 +83,9 @@ class Cancels:
         pause = min(FIRST * 2**often, SLOWEST) * random.uniform(0.8, 1.2)
         self._told[wanted.command_id] = often + 1, time.monotonic() + pause
         body = CancelRequested(command_id=wanted.command_id, reason=wanted.reason)
+        await reach(Point.CANCEL_BEFORE_SEND)
         if await self._teller.tell(
             subjects.control(wanted.target, "cancel"), registry.CANCEL_REQUESTED, body
         ):
             metrics.CANCELS.inc()
+        await reach(Point.CANCEL_AFTER_SEND)

@@ -8,12 +8,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
-from schemas import subjects, topology
 from schemas.ids import Target
-from services.master.commands import metrics
+from services.master.commands import consumers, metrics
+from services.master.commands.consumers import SINCE, STREAM, Handed
 from services.master.commands.skew import ClockSkew
 from services.master.concurrently import all_of, for_each
 from services.persistence.commands.attempts import Place
@@ -23,62 +22,25 @@ from services.persistence.presence.known import count_known, known_targets
 from services.runtime import logs
 from services.runtime.backoff import Backoff
 from services.runtime.bus.client import ApiError, Bus, BusError
-from services.runtime.bus.topology import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, parse_time
+from services.runtime.bus.topology import STREAM_NOT_FOUND, parse_time
 from services.runtime.tasks import set_within
 
 _log = logs.get_logger(__name__)
 
-STREAM = topology.COMMANDS.name
 LOOK = 1.0
 """Seconds between two looks for new agents: one count of rows."""
 STREAM_LOOK = 10.0
 """Seconds between two looks whether the stream is still the same one; also after each new connection."""
 MEASUREMENTS = 3
 """How often it is tried to compare the clocks before anything is sent; slow answers hold it up no longer."""
+MEASURE_AGAIN = 0.1
+"""Seconds, at most, between the first two of them: what has made one slow may be over then."""
 FULL_LOOK = 300.0
 """Seconds between two looks at all agents and the names of all consumers, whatever the counts say."""
 AT_ONCE = 32
 """Requests to the broker at one time."""
 REVIEW_PAUSE = 0.01
 """Seconds between two looks at consumers that are there already: nobody waits for them."""
-ACK_WAIT = 5.0
-"""Seconds in which an agent takes custody, or the broker hands the command out again."""
-
-_EXISTS = (10013, 10148)
-"""The broker's errors for a consumer that is there, with another configuration."""
-SINCE = "atlhyper-since"
-"""In a consumer's metadata: what stood in the stream up to this sequence, it may have missed."""
-
-
-def consumer_config(target: Target) -> dict[str, Any]:
-    """The consumer of one agent, without its metadata."""
-    return {
-        "name": target.durable,
-        "durable_name": target.durable,
-        "description": f"Commands for {target}",
-        "deliver_policy": "all",
-        "ack_policy": "explicit",
-        "ack_wait": int(ACK_WAIT * 1e9),
-        "max_deliver": -1,
-        "max_ack_pending": 256,
-        "max_waiting": 64,
-        "replay_policy": "instant",
-        "filter_subject": subjects.commands(target),
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """How far the broker has handed out the commands of one agent."""
-
-    since: int
-    """It knows nothing of what stood in the stream up to here."""
-    delivered: int
-    """The highest sequence that was handed out."""
-
-    def never(self, sequence: int) -> bool:
-        """Whether a message was certainly never handed out, nor any after it."""
-        return sequence > max(self.since, self.delivered)
 
 
 class Durables:
@@ -189,6 +151,7 @@ class Durables:
         """What the broker says of the stream. By its time there the clocks are compared, again and again
         before anything is sent.
         """
+        backoff = Backoff(base=MEASURE_AGAIN)
         tries = 0
         while True:
             asked = time.monotonic()
@@ -201,6 +164,7 @@ class Durables:
             if tries == MEASUREMENTS:
                 _log.warning("the clocks of broker and database cannot be compared yet: taken for alike")
                 return info
+            await backoff.sleep()
 
     async def _make_missing(self, *, full: bool) -> None:
         known = await count_known(self._db)
@@ -208,7 +172,7 @@ class Durables:
             return
         targets = set(await known_targets(self._db)) | self._wanted
         if full:
-            there = await self._names()
+            there = await consumers.names(self._bus)
             self._made = {target for target in targets if target.durable in there}
         if missing := targets - self._made:
             await self._look_at_stream()  # how far it is says what their consumers cannot know
@@ -250,29 +214,15 @@ class Durables:
                 await asyncio.sleep(REVIEW_PAUSE)
             await asyncio.sleep(LOOK)
 
-    async def _names(self) -> set[str]:
-        names: set[str] = set()
-        while True:
-            page = await self._bus.api(f"$JS.API.CONSUMER.NAMES.{STREAM}", {"offset": len(names)})
-            some = page.get("consumers") or []
-            names.update(some)
-            if not some or len(names) >= page.get("total", 0):
-                return names
-
     # --- one consumer --------------------------------------------------------------------------------
 
     async def ensure(self, target: Target) -> None:
         """Make an agent's consumer where there is none. Raises BusError."""
-        config = consumer_config(target)
-        try:
-            await self._write(target, config | {"metadata": {SINCE: str(self._last_sequence)}}, "create")
-        except ApiError as error:
-            if error.code not in _EXISTS:
-                raise
-            await self._review(target)
-        else:
+        if await consumers.make(self._bus, target, self._last_sequence):
             metrics.CONSUMERS_MADE.inc()
             _log.info("consumer made", agent=str(target))
+        else:
+            await self._review(target)
         self._made.add(target)
         self._wanted.discard(target)
 
@@ -280,7 +230,7 @@ class Durables:
         """How far the broker has handed out an agent's commands; None: its consumer was gone, it is made
         again, and what it would have known is lost. Raises BusError.
         """
-        info = await self._info(target)
+        info = await consumers.info_of(self._bus, target)
         if info is None:
             self._made.discard(target)
             await self._look_at_stream()
@@ -294,31 +244,9 @@ class Durables:
         )
 
     async def _review(self, target: Target) -> None:
-        """Change what is not as it should be; what the broker knows of deliveries stays."""
-        info = await self._info(target)
+        """Change what is not as it should be; one that is gone is made before long. Raises BusError."""
+        info = await consumers.info_of(self._bus, target)
         if info is None:
             self._made.discard(target)
-            return
-        wanted, actual = consumer_config(target), info["config"]
-        if any(actual.get(name) != value for name, value in wanted.items()):
-            metadata = {
-                name: value
-                for name, value in (actual.get("metadata") or {}).items()
-                if not name.startswith("_nats.")
-            }
-            await self._write(target, wanted | {"metadata": metadata}, "update")
+        elif await consumers.mend(self._bus, target, info):
             _log.info("consumer changed", agent=str(target))
-
-    async def _info(self, target: Target) -> Mapping[str, Any] | None:
-        try:
-            return await self._bus.api(f"$JS.API.CONSUMER.INFO.{STREAM}.{target.durable}")
-        except ApiError as error:
-            if error.code in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
-                return None
-            raise
-
-    async def _write(self, target: Target, config: Mapping[str, Any], action: str) -> None:
-        await self._bus.api(
-            f"$JS.API.CONSUMER.CREATE.{STREAM}.{target.durable}",
-            {"stream_name": STREAM, "config": config, "action": action},
-        )

@@ -18,7 +18,8 @@ from schemas import topology
 from schemas.commands import CommandState, ErrorCode
 from schemas.ids import Target
 from services.master.commands import metrics
-from services.master.commands.durables import Durables, Handed
+from services.master.commands.consumers import Handed
+from services.master.commands.durables import Durables
 from services.master.commands.hints import Hints
 from services.master.commands.results import ResultReader
 from services.master.commands.sender import Sender

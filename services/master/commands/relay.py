@@ -27,6 +27,8 @@ LOOK = 1.0
 """Seconds between two looks at the outbox when nobody has hinted at anything."""
 RETURNS = 0.1
 """Seconds, at least, between two looks for agents that are back: what was held goes before what is new."""
+GIVES_WAY = 0.25
+"""Seconds, at most, between two full looks that moved nothing: as long as the last one took."""
 HELD = 10.0
 """Seconds between two looks whether anything is held that we do not know of."""
 
@@ -69,7 +71,7 @@ class Relay:
             await self._bus.wait_connected()
             self._wake.clear()
             place = self._durables.place
-            timing = self._timing
+            timing, began = self._timing, time.monotonic()
             try:
                 judging = self._clock.stands() is None
                 now = time.monotonic()
@@ -118,6 +120,9 @@ class Relay:
             elif not turn.full:
                 left = soon - time.monotonic()
                 await set_within(self._wake, left if left > 0 else LOOK)
+            elif not turn.ended:
+                # All of them are held again: however many there are, half of the time is everybody else's.
+                await asyncio.sleep(min(time.monotonic() - began, GIVES_WAY))
 
     def _count(self, turn: outbox.Turn) -> None:
         for move in turn.ended:

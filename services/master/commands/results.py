@@ -26,6 +26,8 @@ _log = logs.get_logger(__name__)
 
 BATCH = 256
 """Reports in one transaction."""
+LINGER = 0.002
+"""Seconds: what an agent says of a short command at one time is stored, and comes, one by one."""
 POSITION = "master-results"
 _MOMENT = 2.0
 """Seconds in which a reader that keeps up has read what was there."""
@@ -62,6 +64,7 @@ class ResultReader:
             self._store,
             service="master",
             batch=BATCH,
+            linger=LINGER,
         )
 
     async def caught_up(self) -> bool:

@@ -34,8 +34,11 @@ _AGENT = tables.table_of(tables.Agent)
 
 _HANDED_OVER = (_COMMAND.c.state.in_(OPEN_STATES), _COMMAND.c.attempts > 0)
 """What a broker has, or may have, of that which has not ended."""
-_UNSENT = (_COMMAND.c.state == CommandState.ACCEPTED.value, _COMMAND.c.attempts == 0)
-"""What no broker has."""
+_UNSENT = (
+    _COMMAND.c.state == sa.literal_column(f"'{CommandState.ACCEPTED.value}'"),
+    _COMMAND.c.attempts == sa.literal_column("0"),
+)
+"""What no broker has. Without parameters, so that every plan knows of the index that has just that."""
 _HELD = (*_UNSENT, _COMMAND.c.journal == "")
 """What nobody has tried to send; what the broker did not take, as when it is full, keeps its own pauses."""
 _CHUNK = 500

@@ -1,6 +1,7 @@
 """SQLite: one file, one machine, one writer at a time. Readers are never kept waiting."""
 
 import asyncio
+import hashlib
 import time
 from sqlite3 import OperationalError
 from typing import Any
@@ -43,6 +44,7 @@ def prepare(engine: AsyncEngine, begin: str, synchronous: str, busy_timeout: flo
         for pragma in (*_PRAGMAS, f"PRAGMA synchronous = {synchronous}"):
             cursor.execute(pragma)
         cursor.close()
+        connection.create_function("sha256", 1, _sha256, deterministic=True)
 
     @event.listens_for(engine.sync_engine, "begin")
     def start(connection: sa.Connection) -> None:
@@ -73,6 +75,11 @@ def end_slow(engine: AsyncEngine, seconds: float) -> None:
     def failed(context: ExceptionContext) -> None:
         if context.connection is not None:
             stop(context.connection)
+
+
+def _sha256(data: bytes) -> bytes:
+    """As PostgreSQL has it."""
+    return hashlib.sha256(data).digest()
 
 
 def _write_ahead(cursor: Any, patience: float) -> None:

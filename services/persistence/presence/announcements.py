@@ -1,6 +1,6 @@
 """What agents announce of their actions: now and then, so what they have said once is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -53,20 +53,44 @@ async def announced(
 ) -> dict[Target, ActionSchemas]:
     """What agents have announced, by the versions that they have now.
 
-    Without those that have announced nothing, and those whose code was another when they did.
+    Without those that have announced nothing, and those whose code was another when they did. Agents by the
+    thousand announce the same: that is read once, and is one object here.
     """
-    found: dict[Target, ActionSchemas] = {}
-    read: dict[bytes, _Announced] = {}  # agents by the thousand say the same
-    ordered = sorted(versions)
-    for start in range(0, len(ordered), _CHUNK):
-        for target, body in (await _bodies(connection, ordered[start : start + _CHUNK])).items():
-            if body not in read:
-                read[body] = msgspec.json.decode(body, type=_Announced)
-            if read[body].version == versions[target]:
-                found[target] = read[body].actions
-    return found
+    speakers = await _speakers(connection, sorted(versions))
+    bodies = await _bodies(connection, sorted(set(speakers.values())))
+    read = {target: msgspec.json.decode(body, type=_Announced) for target, body in bodies.items()}
+    return {
+        target: read[speaker].actions
+        for target, speaker in speakers.items()
+        if speaker in read and read[speaker].version == versions[target]
+    }
 
 
-async def _bodies(connection: AsyncConnection, targets: list[Target]) -> dict[Target, bytes]:
-    rows = await connection.execute(sa.select(_ANNOUNCEMENT).where(any_target(_ANNOUNCEMENT.c, targets)))
-    return {target_of(row): row.body for row in rows}
+async def _speakers(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, Target]:
+    """Of each agent the first one that has announced the same, which speaks for all of them."""
+    if len(targets) == 1:
+        return {targets[0]: targets[0]}
+    key = (_ANNOUNCEMENT.c.target_kind, _ANNOUNCEMENT.c.target_id)
+    first: dict[bytes, Target] = {}
+    speakers: dict[Target, Target] = {}
+    for some in _chunks(targets):
+        digests = sa.select(*key, sa.func.sha256(_ANNOUNCEMENT.c.body)).where(
+            any_target(_ANNOUNCEMENT.c, some)
+        )
+        for kind, id_, digest in await connection.execute(digests):
+            target = Target.parse(kind, id_)
+            speakers[target] = first.setdefault(digest, target)
+    return speakers
+
+
+async def _bodies(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, bytes]:
+    bodies: dict[Target, bytes] = {}
+    for some in _chunks(targets):
+        rows = await connection.execute(sa.select(_ANNOUNCEMENT).where(any_target(_ANNOUNCEMENT.c, some)))
+        bodies |= {target_of(row): row.body for row in rows}
+    return bodies
+
+
+def _chunks(targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    for start in range(0, len(targets), _CHUNK):
+        yield targets[start : start + _CHUNK]

@@ -121,11 +121,14 @@ async def list_commands(
     dialect = connection.dialect.name
     # A result's data may be of a megabyte, 500 times.
     outcome = sa.case(
-        (columns.result.is_not(None), _only(dialect, columns.result, ("error", "warnings"))),
+        (
+            columns.result.is_not(None),
+            _only(dialect, columns.result, ("error", "warnings"), ("data", "parts")),
+        ),
     )
     body = sa.case(
-        (sa.func.length(columns.body) <= MAX_LISTED, _text(dialect, columns.body)),
-        else_=_only(dialect, columns.body, ("object", "dry_run", "instance")),
+        (sa.func.length(columns.body) <= MAX_LISTED, as_text(dialect, columns.body)),
+        else_=_only(dialect, columns.body, ("object", "dry_run", "instance"), ("params",)),
     )
     found = await connection.execute(
         sa.select(*shown, body.label("shown"), outcome.label("outcome"))
@@ -171,20 +174,23 @@ async def command_state(session: Session, id: str) -> str | None:
     return state
 
 
-def _only(dialect: str, stored: Any, members: tuple[str, ...]) -> sa.ColumnElement[Any]:
-    """These members of an object that is stored as JSON, as the text of one."""
-    if dialect == "postgresql":
-        whole: Any = json_in_postgresql(stored)
-        made = sa.func.json_build_object(*(part for name in members for part in (name, whole[name])))
-    else:
-        whole = _text(dialect, stored)
-        made = sa.func.json_object(
-            *(part for name in members for part in (name, whole.op("->")(f"$.{name}")))
-        )
+def _only(
+    dialect: str, stored: Any, members: tuple[str, ...], large: tuple[str, ...]
+) -> sa.ColumnElement[Any]:
+    """An object that is stored as JSON, as text: with these members, and without those that may be large.
+
+    SQLite takes the latter out and keeps the rest: what `json_extract` gives is not as it was stored, as 1 is
+    for `true`, and `->` is there since 3.38 only.
+    """
+    if dialect != "postgresql":
+        return sa.func.json_remove(as_text(dialect, stored), *(f"$.{name}" for name in large), type_=sa.Text)
+    whole = json_in_postgresql(stored)
+    made = sa.func.json_build_object(*(part for name in members for part in (name, whole[name])))
     return sa.cast(made, sa.Text())
 
 
-def _text(dialect: str, stored: Any) -> sa.ColumnElement[Any]:
+def as_text(dialect: str, stored: Any) -> sa.ColumnElement[Any]:
+    """Stored bytes as the text that they are."""
     if dialect == "postgresql":
         return sa.func.convert_from(stored, "UTF8")
     return sa.cast(stored, sa.Text())

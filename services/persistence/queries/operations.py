@@ -12,7 +12,8 @@ from schemas.ids import Target
 from schemas.operations import Operation
 from services.persistence import tables
 from services.persistence.database.engine import Session
-from services.persistence.queries.commands import StoredError, StoredResult
+from services.persistence.database.types import json_in_postgresql
+from services.persistence.queries.commands import MAX_LISTED, StoredError, StoredResult, as_text
 from services.persistence.queries.paging import after, token
 from services.persistence.targets import target_of
 
@@ -43,6 +44,8 @@ class StoredOperation:
     """One operation."""
 
     operation: Operation
+    """Of a list with its first target at least, and without parameters that are larger than MAX_LISTED."""
+    has_params: bool
     state: str
     reason: str
     updated_at: datetime
@@ -66,8 +69,10 @@ async def list_operations(
     """Operations, the newest first. Raises BadContinue."""
     connection = await session.connection()
     query = ("operations", states)
+    columns = [column for column in _OPERATION.columns if column.name != "body"]
+    shown, has_params = _listed(connection.dialect.name)
     found = await connection.execute(
-        sa.select(_OPERATION)
+        sa.select(*columns, shown.label("shown"), has_params.label("has_params"))
         .where(after(continue_, query, [_OPERATION.c.id], down=True))
         .where(sa.true() if states is None else _OPERATION.c.state.in_(states))
         .order_by(_OPERATION.c.id.desc())
@@ -77,7 +82,7 @@ async def list_operations(
     page = rows[:limit]
     counts = await _counts(session, [row.id for row in page])
     return OperationPage(
-        items=[_stored(row, counts.get(row.id, {})) for row in page],
+        items=[_stored(row, row.shown, counts.get(row.id, {}), row.has_params) for row in page],
         continue_=token(query, [page[-1].id]) if len(rows) > limit else "",
     )
 
@@ -86,7 +91,7 @@ async def get_operation(session: Session, id: str) -> StoredOperation | None:
     """One operation."""
     connection = await session.connection()
     row = (await connection.execute(sa.select(_OPERATION).where(_OPERATION.c.id == id))).first()
-    return _stored(row, (await _counts(session, [id])).get(id, {})) if row else None
+    return _stored(row, row.body, (await _counts(session, [id])).get(id, {})) if row else None
 
 
 async def list_turns(session: Session, id: str) -> list[StoredTurn]:
@@ -128,9 +133,40 @@ async def _counts(session: Session, ids: list[str]) -> dict[str, dict[str, int]]
     return counts
 
 
-def _stored(row: sa.Row[Any], counts: dict[str, int]) -> StoredOperation:
+def _listed(dialect: str) -> tuple[sa.ColumnElement[str], sa.ColumnElement[bool]]:
+    """An operation as text for a list, and whether its parameters are in it.
+
+    A list may have 500 of them, with parameters of a megabyte and 10,000 targets each.
+    """
+    text = as_text(dialect, _OPERATION.c.body)
+    without: sa.ColumnElement[str]
+    short: sa.ColumnElement[str]
+    if dialect == "postgresql":
+        whole = json_in_postgresql(_OPERATION.c.body)
+        params: Any = whole["params"]
+        fit = sa.func.octet_length(sa.cast(params, sa.Text)) <= MAX_LISTED
+        kept = [part for name in _KEPT for part in (name, whole[name])]
+        kept += ["targets", sa.func.json_build_array(whole["targets"][0])]
+        without = sa.cast(sa.func.json_build_object(*kept), sa.Text)
+        short = sa.cast(sa.func.json_build_object(*kept, "params", params), sa.Text)
+    else:
+        params = sa.func.json_extract(text, "$.params", type_=sa.Text)
+        fit = sa.func.length(sa.cast(params, sa.LargeBinary)) <= MAX_LISTED
+        first = sa.func.json_array(sa.func.json_extract(text, "$.targets[0]"))
+        rest = sa.func.json_remove(text, "$.targets", "$.params")
+        without = sa.func.json_set(rest, "$.targets", first, type_=sa.Text)
+        short = sa.func.json_set(rest, "$.targets", first, "$.params", sa.func.json(params), type_=sa.Text)
+    small = sa.func.length(_OPERATION.c.body) <= MAX_LISTED
+    return sa.case((small, text), (fit, short), else_=without), sa.or_(small, fit)
+
+
+_KEPT = [name for name in Operation.model_fields if name not in ("targets", "params")]
+
+
+def _stored(row: Any, body: bytes | str, counts: dict[str, int], has_params: bool = True) -> StoredOperation:
     return StoredOperation(
-        operation=Operation.model_validate_json(row.body),
+        operation=Operation.model_validate_json(body),
+        has_params=has_params,
         state=row.state,
         reason=row.reason,
         updated_at=row.updated_at,

@@ -79,6 +79,7 @@ class Consumer:
     `service` names the reader on the dead letters; `on_poison` is told of each message that went there,
     after it is stored. `may_wait`, for readers with a cursor: the handler is given messages of other subjects
     first, and `room` says how far ahead is read for them; the order within a subject is the stream's.
+    `linger`: seconds that what comes first waits for what was sent with it, to be handled as one batch.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Consumer:
         on_poison: OnPoison | None = None,
         may_wait: MayWait | None = None,
         room: Room | None = None,
+        linger: float = 0.0,
     ) -> None:
         self.stream = stream
         self.lag = 0
@@ -111,6 +113,7 @@ class Consumer:
         self._on_poison = on_poison
         self._may_wait = may_wait
         self._room = room or Room(0)
+        self._linger = linger
 
     def health(self) -> str | None:
         """A readiness check."""
@@ -158,6 +161,9 @@ class Consumer:
         while True:
             if not backlog.full:
                 messages = await session.take(wait=not backlog)
+                if self._linger and messages and not backlog:
+                    await asyncio.sleep(self._linger)
+                    messages += await session.take(wait=False)
                 waiting = await self._may_wait(messages) if self._may_wait and messages else ()
                 backlog.add(messages, waiting)
             if backlog:

@@ -31,6 +31,7 @@ from services.agent.store import journal_rows, rows
 from services.agent.store.file import StateFile
 from services.agent.store.journal import Journal
 from services.runtime import failpoints, logs
+from tests.agent.commands import on_bus
 from tests.agent.commands.desk import TARGET, MemoryGateway, order
 from tests.agent.commands.running import running
 from tests.agent.commands.world import World, WorldActions
@@ -158,19 +159,24 @@ def trace(pid: int, injection: str) -> subprocess.Popen[bytes]:
 def serve() -> None:
     """Start one per line of standard input, and print how it ended.
 
-    A line is `[folder, variables, injection, within, hold]`. The injection is strace's; empty: none. It
-    counts from the first transaction of the kind `within`; empty: from the start. Each is a fork: what they
-    import takes longer than what they do.
+    A line is `[folder, variables, injection, within, hold, broker]`. The injection is strace's; empty: none.
+    It counts from the first transaction of the kind `within`; empty: from the start. `broker`: home and URL
+    of the one at its other end; empty: that is in memory. Each is a fork: what they import takes longer than
+    what they do.
     """
     for line in sys.stdin:
-        folder, variables, injection, within, hold = json.loads(line)
+        folder, variables, injection, within, hold, broker = json.loads(line)
         if (pid := os.fork()) == 0:
             if injection and not within:
                 os.kill(os.getpid(), signal.SIGSTOP)
             failpoints.arm(variables)
             code = 1
             try:
-                asyncio.run(main(Path(folder), hold=hold, stop=within))
+                if broker:
+                    home, url = broker
+                    asyncio.run(on_bus.main(Path(folder), Path(home), url, hold=hold))
+                else:
+                    asyncio.run(main(Path(folder), hold=hold, stop=within))
                 code = 0
             except BaseException:  # noqa: BLE001 - whatever it was, the exit code tells
                 traceback.print_exc()

@@ -63,6 +63,8 @@ class MemoryGateway:
         self.acknowledged: list[str] = []
         self.deferred: list[str] = []
         self.reports: list[tuple[str, Report, bool]] = []
+        self.together: list[list[str]] = []
+        """The names of the reports of each call."""
         self.confirming = True
         """Whether every result is confirmed as soon as it is there."""
         self.largest = 10**9
@@ -85,6 +87,7 @@ class MemoryGateway:
 
     async def publish_reports(self, command_id: str, reports: Sequence[Report], *, again: bool) -> bool:
         await asyncio.sleep(0)
+        self.together.append([report.name for report in reports])
         fitting = [report for report in reports if len(report.body.model_dump_json()) <= self.largest]
         self.reports += [(command_id, report, again) for report in fitting]
         if self.confirming and any(report.name == "completed" for report in fitting):
@@ -148,14 +151,14 @@ class Desk:
         if consumer:
             await self.make_consumer()
 
-    async def make_consumer(self) -> None:
-        """As the master makes it at first contact."""
+    async def make_consumer(self, ack_wait: float = 5.0) -> None:
+        """As the master makes it at first contact. `ack_wait`: seconds."""
         config = {
             "name": self.target.durable,
             "durable_name": self.target.durable,
             "deliver_policy": "all",
             "ack_policy": "explicit",
-            "ack_wait": 5_000_000_000,
+            "ack_wait": int(ack_wait * 1e9),
             "max_deliver": -1,
             "max_ack_pending": 256,
             "max_waiting": 64,

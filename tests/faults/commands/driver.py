@@ -61,7 +61,7 @@ class Driver:
         self.wrong: list[str] = []
         """What the API did that it must not do."""
         self._rest = rest
-        self._world = world
+        self.world = world
         self._dice = random.Random(seed)
         self._width = width
         self._under_way: set[asyncio.Task[None]] = set()
@@ -147,4 +147,4 @@ class Driver:
             self.wrong.append(f"the harness: {type(error).__name__}: {error}")
 
     async def _random(self) -> None:
-        await self.one(await self._world.next())
+        await self.one(await self.world.next())

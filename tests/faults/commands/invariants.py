@@ -79,22 +79,21 @@ def as_asked(commands: Sequence[Told], effects: Effects) -> list[str]:
 
 
 def ended_once(commands: Sequence[Told], steps: Sequence[CommandStep], grace: float) -> list[str]:
-    """Each has one terminal state, no later than `finish_by`, and never went back: for its author, and in
-    the database in each transaction.
+    """Each has one terminal state, in its time, and never went back: for its author, and in the database in
+    each transaction.
 
-    `grace`: seconds after `finish_by` for which the master waits for a result before it says `unknown`; it
-    looks for what is due once in so many seconds, and may be as much later.
+    `grace`: seconds after `finish_by`, at which its agent cuts it off, for which the master waits for its
+    result; it looks for what is due once in so many seconds, and may be as much later.
     """
     told = []
     for command in commands:
-        late = grace + LOOK if command.state == "unknown" else 0.0
         if not command.id:
             continue
         if command.state not in ENDS:
             told.append(f"{_named(command)} has not ended by {command.last.get('finish_by')}")
         elif (finished := command.last.get("finished_at")) is None:
             told.append(f"{_named(command)} has ended, and nobody says when")
-        elif _seconds_between(command.last["finish_by"], finished) > late:
+        elif _seconds_between(command.last["finish_by"], finished) > grace + LOOK:
             told.append(f"{_named(command)} ended at {finished}, after {command.last['finish_by']}")
         if sorted(command.states, key=_rank) != command.states or sum(s in ENDS for s in command.states) > 1:
             told.append(f"{_named(command)} was seen as {' → '.join(command.states)}")

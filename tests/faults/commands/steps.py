@@ -9,8 +9,8 @@ from services.runtime.failpoints import Point
 from tests.faults.commands.driver import Driver
 from tests.faults.system import System
 
-POINTS = tuple(point for point in Point if ".command." in point)
-"""Every failpoint of a command's way."""
+POINTS = tuple(point for point in Point if {"command", "cancel"} & set(point.split(".")))
+"""Every failpoint of a command's way, and of the wish for its end."""
 BROKER = "broker"
 FEWEST = 20
 """Commands that a kill has to meet, or it proves nothing."""
@@ -23,6 +23,8 @@ HELD = 1.5
 MET = 1.0
 """Seconds within which commands are asked for in place of those that have ended just before the step; ten
 times that before its own kill, which ends the hold."""
+WISHED = 0.3
+"""Share of the commands that somebody wants ended, on the way to a step of such a wish."""
 TRIES = 5
 """Times that a process is taken to its step until the kill meets enough."""
 
@@ -54,10 +56,11 @@ async def take(step: Step, system: System, driver: Driver, dice: random.Random) 
     or never with enough of them.
     """
     met = 0
-    for _ in range(TRIES):
-        met = await _hold(step, system, driver, dice.randint(1, MOST))
-        if met >= FEWEST:
-            break
+    with driver.world.more_canceled(WISHED if ".cancel." in step.point else 0.0):
+        for _ in range(TRIES):
+            met = await _hold(step, system, driver, dice.randint(1, MOST))
+            if met >= FEWEST:
+                break
     assert met >= FEWEST, f"the kill would meet {met} commands only, and did not meet more in {TRIES} tries"
     if step.victim == BROKER:
         await system.kill_broker()
@@ -80,8 +83,12 @@ async def _hold(step: Step, system: System, driver: Driver, nth: int) -> int:
         met = await under_way(step, system, driver)
         return met >= FEWEST
 
-    await process.kill()
-    await driver.keep(enough, REACHED)  # it starts into them
+    if step.process == "api":  # without it nothing can be asked for, and what there is ends
+        await driver.keep(enough, REACHED)
+        await process.kill()
+    else:
+        await process.kill()
+        await driver.keep(enough, REACHED)  # it starts into them
     written = process.log.stat().st_size
     await process.start(**{failpoints.VARIABLE: ",".join(holds)})
     pid = process.pid

@@ -9,7 +9,8 @@ them have done to one object at a time cannot always be told apart after a crash
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,6 +108,7 @@ class World:
         """What there was before any command."""
         self._etcd = etcd
         self._whims = whims
+        self._canceled = CANCELED
         self._session = session
         self._dice = dice
         self._seconds = f"{seconds:g}s"
@@ -149,6 +151,15 @@ class World:
         """Whatever the dice say."""
         made: Wanted = await self._dice.choices(list(self._actions), list(self._actions.values()))[0]()
         return made
+
+    @contextmanager
+    def more_canceled(self, share: float) -> Iterator[None]:
+        """As long as the block lasts at least such a share of the commands is to be ended again."""
+        self._canceled = max(CANCELED, share)
+        try:
+            yield
+        finally:
+            self._canceled = CANCELED
 
     async def scale(self) -> Wanted:
         return self.wanted(
@@ -251,7 +262,7 @@ class World:
     def wanted(self, action: str, resource: str, namespace: str, name: str, /, **params: Any) -> Wanted:
         """With times and whims."""
         hasty = self._whims and self._dice.random() < HASTY
-        cancel = self._whims and self._dice.random() < CANCELED
+        cancel = self._whims and self._dice.random() < self._canceled
         within = "1s" if hasty else self._seconds
         return Wanted(action, resource, namespace, name, params, within, self._seconds, cancel)
 

@@ -49,6 +49,13 @@ def test_the_allow_list(rules: list[str], request_: DynamicParams, allowed: bool
 WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "a"}}
 
 
+def listed(obj: dict[str, Any], *kinds: str) -> dict[str, Any]:
+    """The object in a list of the first kind, which is in a list of the next one."""
+    for kind in kinds:
+        obj = {"apiVersion": "v1", "kind": kind, "items": [WIDGET, obj]}
+    return obj
+
+
 @pytest.mark.parametrize(
     ("action", "params", "words"),
     [
@@ -75,6 +82,25 @@ WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name":
             "apply",
             {"manifest": WIDGET | {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}},
             "SubjectAccessReview ",
+        ),
+        *(
+            ("apply", {"manifest": listed({"kind": kind, "items": [{}]}, *outer)}, f"{kind} objects are not")
+            for kind in ("Secret", "SecretList")
+            for outer in (("List", "List"), ("ConfigMapList", "List"), ("List", "List", "WidgetList"))
+        ),
+        ("apply", {"manifest": listed({"kind": "Secret"}, *["List"] * 8)}, "Secret objects are not"),
+        ("apply", {"manifest": listed({"kind": "Secret"}, *["List"] * 9)}, "more than 8 lists"),
+        ("apply", {"manifest": listed(WIDGET, *["List"] * 5000)}, "more than 8 lists"),
+        ("apply", {"manifest": listed(WIDGET, *["List"] * 8)}, ""),
+        (
+            "apply",
+            {"manifest": {"kind": "List", "items": [[WIDGET, [{"kind": "Secret"}]]]}},
+            "Secret objects",
+        ),
+        (
+            "dynamic",
+            {"verb": "create", "resource": "pods", "body": listed({"kind": "Secret"}, "List", "List")},
+            "Secret objects are not",
         ),
         ("apply", {"manifest": WIDGET | {"items": "Secret"}}, ""),
         ("apply", {"manifest": {"kind": ["Secret"], "apiVersion": 1}}, ""),

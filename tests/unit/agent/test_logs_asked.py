@@ -1,5 +1,6 @@
 """What is asked of the API server for a reader's logs, and what the reader is told of its answers."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.agent.capability import LogsUnavailable
 from services.agent.kubernetes.repository.interfaces import ChangeType
 from services.agent.kubernetes.sdk.interfaces import Absent, Answer, Invalid, KubernetesError, Unreachable
 from services.agent.kubernetes.service.logs import KubernetesLogs
+from tests.waiting import until
 
 LINE = b"2026-11-21T08:00:00.000000000Z text\n"
 RUNNING = {"running": {"startedAt": "2026-11-21T08:00:00Z"}}
@@ -127,6 +129,15 @@ async def test_waiting_has_an_end(asked: dict[str, Any]) -> None:
     assert (cluster.looks > 1) == ("pod_running_timeout" in asked)
 
 
+async def test_so_long_is_waited_for_at_most() -> None:
+    """Whatever an API asks for: more is refused before anything is looked at."""
+    cluster = Cluster([pod("web", RUNNING)])
+    with pytest.raises(LogsUnavailable, match="at most 10m, not 601s") as raised:
+        await read(cluster, pod="web", pod_running_timeout=601.0)
+    assert (raised.value.error.code, cluster.looks) == ("invalid", 0)
+    assert (await read(cluster, pod="web", pod_running_timeout=600.0)).text == b"text\n"
+
+
 async def test_what_is_not_waited_for() -> None:
     """A pod that does not exist, or cannot start; and pods of a workload of which one runs."""
     with pytest.raises(LogsUnavailable) as raised:
@@ -193,6 +204,24 @@ async def test_what_fails_for_a_moment_is_tried_again() -> None:
     reader = await read(cluster, pod="b", follow=True, ignore_errors=True)
     assert reader.text == b"text\n"
     assert reader.warnings == [f"pod/b/app: {DOWN.reason}"]
+
+
+@pytest.mark.parametrize("first", [DOWN, LINE])
+async def test_a_refusal_of_what_has_been_read(first: KubernetesError | bytes) -> None:
+    """One pod's 400 of a moment ends nothing once its log was there, whatever was wrong at first."""
+    starting = Invalid('400 container "app" in pod "a" is waiting to start: ContainerCreating')
+    later = LINE.replace(b":00.", b":01.").replace(b"text", b"later")
+    pods = [pod(name, RUNNING, phase="Running") for name in "ab"]
+    cluster, reader = Cluster(pods, a=[first, LINE, starting, later], b=[b""]), Reader()
+    asked = LogsRequested(session="", namespace="shop", selector="app=web", follow=True)
+    following = asyncio.create_task(KubernetesLogs(cluster).read_logs(asked, reader))
+    try:
+        await until(lambda: following.done() or b"later" in reader.text)
+        assert not following.done(), following.exception()
+        assert reader.text == b"text\nlater\n"
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
 
 
 async def test_half_a_line_before_an_error() -> None:

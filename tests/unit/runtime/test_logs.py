@@ -54,6 +54,53 @@ def test_secrets_do_not_pass(records) -> None:  # type: ignore[no-untyped-def]
     assert "postgresql+asyncpg://u:***@db/x" in text
 
 
+TOKEN = f"atlhyper_{'aZ09_-x' * 6}Q"
+"""43 characters of base64url behind the prefix."""
+
+
+@pytest.mark.parametrize("last", "Aw8_-")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "X-Token: {}\r\nHost: a",
+        "token={}&wait=5s",
+        "http://127.0.0.1:8080/api/v1/clusters?token={}#top",
+        "token%3D{}%26wait",
+        '{{"token":"{}"}}',
+        "({}), <{}>; [{}]: '{}', {}.",
+        "`--token={}`",
+        "cookie: a={};b={}",
+        "is {}- no",
+        "'a line\\n{}\\n'",
+        "{}\u662f",
+    ],
+)
+def test_tokens_of_the_api_are_masked(text: str, last: str) -> None:
+    """Wherever one stands: in a header, in an address, beside punctuation."""
+    token = TOKEN[:-1] + last
+    assert logs.mask(text.format(*[token] * 5)) == text.format(*["***"] * 5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "atlhyper_agent_collection_last_event_timestamp_seconds",
+        "atlhyper_master_command_consumers_made_total",
+        "postgresql+asyncpg://db.example/atlhyper_test_0123456789abcdef0123456789abcdef",
+        "atlhyper_",
+        TOKEN[:-1],
+        TOKEN + "a",
+        TOKEN + "_total",
+        TOKEN + "-2",
+        TOKEN.upper(),
+    ],
+)
+def test_what_begins_as_a_token_and_is_none_stays(name: str) -> None:
+    """Names of metrics and of databases: whoever reads of them needs them whole."""
+    assert logs.mask(f"{name} {name}, '{name}'") == f"{name} {name}, '{name}'"
+
+
 def test_request_dumps_of_libraries_stay_off(records) -> None:  # type: ignore[no-untyped-def]
     """On debug these libraries would write request headers, and with them tokens."""
     for name in ("kubernetes_asyncio.client.rest", "aiohttp.client", "httpx"):

@@ -6,6 +6,8 @@ dynamic client does not raise on HTTP errors. What we take from it is configurat
 """
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -20,6 +22,7 @@ from kubernetes_asyncio.client.api_client import ApiClient
 from services.agent.kubernetes.sdk.answers import error_of, warnings_of
 from services.agent.kubernetes.sdk.credentials import Credential, Credentials
 from services.agent.kubernetes.sdk.interfaces import (
+    APPLY_PATCH,
     JSON,
     Access,
     Reply,
@@ -45,8 +48,16 @@ READ_BUFFER = 128 * 1024
 """Bytes read ahead of us per connection, at most twice as many; the library's 2 MiB are for each watch."""
 FAREWELL = 0.25
 """Seconds: aiohttp leaves the end of TLS connections to the event loop, which must live until then."""
+_NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Characters that YAML 1.1 (5.1, 4.2) forbids, or takes for the end of a line, where they are not escaped."""
 CONCURRENT_REQUESTS = 8
 """Requests under way at once, watches apart: the library has no limit of its own."""
+
+
+def _yaml(body: Any) -> bytes:
+    """JSON that is YAML as well: where it is read as that, an escaped surrogate pair is no character."""
+    text = json.dumps(body, ensure_ascii=False)
+    return _NO_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 class _Sending:
@@ -242,6 +253,8 @@ class RawClient:
         """One request whose every failure, the body's reading included, is a KubernetesError."""
         response: aiohttp.ClientResponse | None = None
         seconds = accepted_within
+        if content_type == APPLY_PATCH:  # of that type, to the letter, the library would make JSON
+            body, content_type = _yaml(body), f"{APPLY_PATCH}; charset=utf-8"
         try:
             await self._renew_when_due()
             while True:

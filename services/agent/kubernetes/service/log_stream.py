@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from schemas.kubernetes.pod import Pod
 from schemas.logs import LogPosition, LogsRequested
@@ -22,9 +23,21 @@ _log = logs.get_logger(__name__)
 SLICE = 16 * 1024
 """Bytes of a log that are made into lines at once: with the longest prefix they still fit into a chunk."""
 DRAIN = 2.0
-"""Seconds in which the log of a pod that is gone has to end."""
+"""Seconds of silence after which the log of a pod that is gone has ended: its connection may not tell. While
+the reader is waited for it is not silent."""
 STALL = 1.0
 """Seconds that the middle of a line may keep the lines of others waiting."""
+
+
+class _State(Enum):
+    """How the container is, as far as its log goes."""
+
+    RUNS = auto()
+    ENDED = auto()
+    """Nothing can be added to its log any more."""
+    GONE = auto()
+    """With its pod. Another pod may have the name by which logs are asked for."""
+    UNKNOWN = auto()
 
 
 @dataclass(eq=False)
@@ -57,6 +70,10 @@ class LogStream:
         self.restarts = standing(pod, container).restarts
         self.fresh = fresh
         self._followed_at: float | None = None
+        self._awaiting = False
+        """The API server's next bytes are; and not the reader."""
+        self._steps = 0
+        """Counts what comes, and what has been handed on."""
         asked = shared.asked
         self._lines = LogLines(
             self._pod,
@@ -75,6 +92,8 @@ class LogStream:
         """It is known whether it can be read, unless there is no line yet."""
         self.error: KubernetesError | None = None
         """Why it cannot be."""
+        self.trouble: KubernetesError | None = None
+        """What was wrong with it before it could be read."""
         self.gone = asyncio.Event()
         """To be set when its pod is."""
 
@@ -112,6 +131,10 @@ class LogStream:
         finally:
             self._shared.floor.release()
 
+    def replaces(self, other: "LogStream") -> bool:
+        """Whether it is of another pod, one that has been made again by the same name."""
+        return self.uid != other.uid and self.name == other.name
+
     def may_go_on(self, restarts: int) -> bool:
         """Whether it is to be followed again, now that its container runs, having restarted so often."""
         return self.error is not None or restarts > self.restarts
@@ -127,33 +150,42 @@ class LogStream:
             before = self._lines.position
             failed = await self._attempt(follow=True)
             if failed is not None and (self.error or not self.settled.is_set()):
-                self.error = failed
+                self.error = self.trouble = failed
             self.settled.set()
             self._followed_at = self._followed_at or begun
             if self._lines.full or self.is_refused:
                 self.whole.set()
                 return
-            if await self._has_ended():
-                # The API server ends an answer in the same way when its connection to the kubelet breaks.
-                await self._attempt(follow=False)
-                await self._finish()
-                return
             if self._lines.position != before:
                 backoff.reset()
-            if failed is not None:
-                _log.info("log is asked for again", log=self.name, reason=failed.reason)
-            await backoff.sleep()
+            state = await self._state()
+            if state in (_State.RUNS, _State.UNKNOWN):
+                if failed is not None:
+                    _log.info("log is asked for again", log=self.name, reason=failed.reason)
+                await backoff.sleep()
+                # Looked at again, since by now the name may be another pod's, which is read by itself.
+                while (state := await self._state()) is _State.UNKNOWN:
+                    await backoff.sleep()
+            if state is _State.ENDED:
+                # The API server ends an answer in the same way when its connection to the kubelet breaks.
+                await self._attempt(follow=False)
+            if state is not _State.RUNS:
+                await self._finish()
+                return
 
     # --- one answer ----------------------------------------------------------------------------------
 
     async def _attempt(self, *, follow: bool) -> KubernetesError | None:
-        """One answer, unless the pod is gone and its log does not end; why it broke, if it did."""
+        """One answer, until the pod is gone and nothing more comes; why it broke, if it did."""
         work = asyncio.create_task(self._answer(follow=follow), name=f"log of {self.name}")
         gone = asyncio.create_task(self.gone.wait(), name=f"end of {self.name}")
         try:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            silent = False
+            while not (work.done() or silent):
+                steps = self._steps
                 await asyncio.wait([work], timeout=DRAIN)
+                silent = self._awaiting and self._steps == steps
         finally:
             await cancelled(gone)
             await cancelled(work)
@@ -209,14 +241,18 @@ class LogStream:
         try:
             while True:
                 coming = coming or asyncio.create_task(_next(blocks), name=f"next of {self.name}")
+                self._awaiting = True
                 await asyncio.wait([coming], timeout=STALL if holding else None)
+                self._awaiting = False
                 if not coming.done():
                     if shared.waiting:
                         await self._put(self._lines.break_line())
                         shared.floor.release()
                         holding = False
                     continue
+                self._steps += 1
                 block, coming = coming.result(), None
+                self.error = None  # it can be read, so what comes later is no refusal of what is asked for
                 self.settled.set()
                 if not block:
                     return
@@ -230,6 +266,7 @@ class LogStream:
                     if not self._lines.inside:
                         shared.floor.release()
                         holding = False
+                self._steps += 1
         finally:
             if holding:
                 shared.floor.release()
@@ -261,17 +298,18 @@ class LogStream:
             self._shared.floor.release()
             self.whole.set()
 
-    async def _has_ended(self) -> bool:
-        """Whether nothing can be added to the log any more."""
+    async def _state(self) -> _State:
         if self.gone.is_set():
-            return True
+            return _State.GONE
         try:
             selection = {"fieldSelector": f"metadata.name={self._pod}"}
             pods, _ = await self._shared.repository.pods(self._shared.asked.namespace, selection)
         except KubernetesError:
-            return False
+            return _State.UNKNOWN
         pod = next((one for one in pods if one.metadata.uid == self.uid), None)
-        return pod is None or not standing(pod, self.container).running
+        if pod is None:
+            return _State.GONE
+        return _State.RUNS if standing(pod, self.container).running else _State.ENDED
 
 
 async def _next(blocks: AsyncGenerator[bytes, None]) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 from schemas.kubernetes.pod import Pod
-from schemas.logs import LogError, LogPosition, LogsRequested
+from schemas.logs import MAX_POD_WAIT, LogError, LogPosition, LogsRequested
 from services.agent.capability import LogSink, LogsUnavailable
 from services.agent.kubernetes.repository.interfaces import ChangeType, LogRepository
 from services.agent.kubernetes.sdk.interfaces import (
@@ -72,6 +72,11 @@ class _Reading:
     async def run(self) -> None:
         """Raises KubernetesError and LogsUnavailable."""
         asked, repository = self._asked, self._shared.repository
+        if asked.pod_running_timeout > MAX_POD_WAIT:
+            message = (
+                f"a pod is waited for at most {MAX_POD_WAIT / 60:g}m, not {asked.pod_running_timeout:g}s"
+            )
+            raise LogsUnavailable(LogError(code="invalid", message=message))
         selection = await selection_of(repository, asked)
         pods, version = await find(repository, asked, selection)
         if asked.pod and not pods:
@@ -139,7 +144,8 @@ class _Reading:
         return warnings
 
     def _new(self, pod: Pod, container: str, *, fresh: bool) -> LogStream:
-        resume = self._positions.get((pod.metadata.name, container))
+        # Once: of a pod that is made again by the same name nothing has been read.
+        resume = self._positions.pop((pod.metadata.name, container), None)
         stream = LogStream(self._shared, pod, container, resume=resume, fresh=fresh)
         self._streams[pod.metadata.uid, container] = stream
         return stream
@@ -193,8 +199,8 @@ class _Reading:
             for stream in ends[:1]:
                 assert stream.error is not None
                 raise self._unavailable(stream, stream.error) from stream.error
-        tried_again = [stream for stream in failed if not stream.is_refused]
-        warnings += [f"{stream.name}: {stream.error.reason}" for stream in tried_again if stream.error]
+        tried_again = [stream for stream in streams if not stream.is_refused]
+        warnings += [f"{stream.name}: {stream.trouble.reason}" for stream in tried_again if stream.trouble]
         self._shared.sink.opened(warnings)
         if not self._asked.pod:
             tasks.append(self._watching)
@@ -209,10 +215,16 @@ class _Reading:
         return LogsUnavailable(told)
 
     def _start(self, stream: LogStream) -> None:
-        self._tasks[stream] = asyncio.create_task(self._run(stream), name=f"follow {stream.name}")
+        before = [self._tasks[one] for one in self._streams.values() if stream.replaces(one)]
+        self._tasks[stream] = asyncio.create_task(self._run(stream, before), name=f"follow {stream.name}")
 
-    async def _run(self, stream: LogStream) -> None:
-        """Raises LogsUnavailable where kubectl ends as well: what is asked for is refused."""
+    async def _run(self, stream: LogStream, before: list[asyncio.Task[None]]) -> None:
+        """`before`: what is read of a pod that had its name, and comes first.
+
+        Raises LogsUnavailable where kubectl ends as well: what is asked for is refused.
+        """
+        if before:
+            await asyncio.wait(before)
         try:
             await stream.follow()
         except Exception:  # noqa: BLE001 - a bug in one log must not cost the others
@@ -274,7 +286,7 @@ class _Reading:
             if not state.started:
                 continue
             if stream is None:
-                running = sum(not task.done() for task in self._tasks.values())
+                running = sum(not (task.done() or one.gone.is_set()) for one, task in self._tasks.items())
                 if running >= self._limit:
                     if not self._told_too_many:
                         _log.warning("more containers than one reader may follow", limit=self._limit)

@@ -21,6 +21,7 @@ from services.agent.scheduler.commands.work import Phase, Work
 from services.agent.store.journal import Journal
 from services.agent.store.journal_rows import Entry
 from services.runtime import logs
+from services.runtime.backoff import Backoff
 from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import cancelled
 
@@ -112,20 +113,35 @@ class Executor:
     # --- one command ----------------------------------------------------------------------------------
 
     async def _carry_out(self, entry: Entry) -> None:
+        """Until it has its end in the journal: where that could not be kept it is taken up again, after a
+        pause, by what the journal has of it then.
+        """
+        backoff = Backoff()
         try:
-            work = self._work(entry)
-            if isinstance(work, Ending):
-                await self.finish(entry, work)
-            else:
-                self._works[entry.id] = work
-                if (reason := self._early.take(entry.id)) is not None:
-                    _stop(work, reason)
-                await self._to_its_end(work)
-        except Exception:  # noqa: BLE001 - it stays in the journal as it is, and is taken up again
-            _log.exception("command stays open: its end could not be kept", command=entry.id)
+            while True:
+                try:
+                    await self._once(entry)
+                    return
+                except Exception:  # noqa: BLE001 - it stays in the journal as it is
+                    _log.exception("command stays open: its end could not be kept", command=entry.id)
+                finally:
+                    self._works.pop(entry.id, None)
+                await backoff.sleep()
+                if (now := self._journal.open.get(entry.id)) is None:
+                    return
+                entry = now
         finally:
-            self._works.pop(entry.id, None)
             self._tasks.pop(entry.id, None)
+
+    async def _once(self, entry: Entry) -> None:
+        work = self._work(entry)
+        if isinstance(work, Ending):
+            await self.finish(entry, work)
+            return
+        self._works[entry.id] = work
+        if (reason := self._early.take(entry.id)) is not None:
+            _stop(work, reason)
+        await self._to_its_end(work)
 
     async def _to_its_end(self, work: Work) -> None:
         # The turn lasts until the result is in the journal: were the next one on the object begun before, a

@@ -176,29 +176,31 @@ class Reporter:
             progress = due.progress
             reports.append(Report(f"progressed-{progress.sequence}", progress, progress.at))
         reports = [report for report in reports if due.again or report.name not in said]
-        if reports:
+        if ends := entry.done and (due.again or COMPLETED not in said):
+            await self._publish_end(entry, data, reports, again=due.again)
+        elif reports:
             await self._gateway.publish_reports(command_id, reports, again=due.again)
-            said.update(report.name for report in reports if not isinstance(report.body, CommandProgressed))
-        if entry.done and (due.again or COMPLETED not in said):
-            await self._publish_end(entry, data, again=due.again)
+        said.update(report.name for report in reports if not isinstance(report.body, CommandProgressed))
+        if ends:
             said.add(COMPLETED)
             await self.published(entry)
 
-    async def _publish_end(self, entry: Entry, data: bytes, *, again: bool) -> None:
-        """The result: what does not fit into one message first."""
+    async def _publish_end(self, entry: Entry, data: bytes, before: Sequence[Report], *, again: bool) -> None:
+        """The result: what does not fit into one message first. What is to be said `before` goes with it."""
         end = CommandCompleted.model_validate_json(entry.result)
-        some: list[Report] = []
+        some = [*before]
         for part in parts(end, data):
             some.append(Report(f"part-{part.index}", part, end.executed_at))
-            if len(some) == PARTS_AT_ONCE or part.index == part.count - 1:
+            if len(some) >= PARTS_AT_ONCE or part.index == part.count - 1:
                 if not await self._gateway.publish_reports(entry.id, some, again=again):
                     data = b""  # nobody could put the others together
                     break
                 some = []
         for kept in (data, b"") if data else (data,):
             report = Report(COMPLETED, with_data(end, entry.data_size, kept), end.executed_at)
-            if await self._gateway.publish_reports(entry.id, [report], again=again):
+            if await self._gateway.publish_reports(entry.id, [*some, report], again=again):
                 return
+            some = []
         _log.error("a result is too large for the broker, whatever is left out", command=entry.id)
 
     async def published(self, entry: Entry) -> None:

@@ -12,6 +12,7 @@ from services.agent.scheduler.commands.custody import Custody
 from services.agent.scheduler.commands.execution import Executor
 from services.agent.scheduler.commands.reports import Reporter
 from services.agent.store.journal import Journal
+from services.runtime.failpoints import Point, reach
 
 
 class CommandScheduler:
@@ -82,4 +83,5 @@ class CommandScheduler:
         self.reporter.report_all()
 
     async def _cancel(self, command_id: str, reason: str) -> None:
+        await reach(Point.CANCEL_AFTER_HEARD)
         self.executor.cancel(command_id, reason)
