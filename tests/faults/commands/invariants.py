@@ -40,6 +40,9 @@ is that where the agent has said when (`executed_at`).
 PARTIAL = frozenset({"drain"})
 """Actions that may end without success, or on request, when a part of them is done."""
 
+MARKS = 2
+"""Writes of an eviction to a pod before it goes: the condition DisruptionTarget, and that it is to end."""
+
 Effects = Mapping[str, Sequence[Effect]]
 
 
@@ -192,6 +195,8 @@ def effective(commands: Sequence[Told], effects: Effects) -> set[str]:
 async def whole(world: World, commands: Sequence[Told], effects: Effects) -> list[str]:
     """Each object was written once for each effect on it, by the count of the API server's store, and once
     when it was made; or it is gone, where that was the effect.
+
+    An eviction marks its pod twice before it removes it; one that was cut off may have ended after any.
     """
     asked: dict[Place, list[tuple[Told, Change]]] = {}
     for command in commands:
@@ -204,7 +209,7 @@ async def whole(world: World, commands: Sequence[Told], effects: Effects) -> lis
         before = int(place in world.made)
         possible = range(before + known, before + known + open_ + 1)
         if any(change.removes for _, change in changes):
-            possible = range(0 if known or open_ else before, 1 if known else before + 1)
+            possible = range(0 if known or open_ else before, 1 if known else before + MARKS * open_ + 1)
         if writes[place] not in possible:
             told.append(f"{' '.join(place)} was written {writes[place]} times, by {known} commands")
     return told

@@ -258,6 +258,24 @@ async def test_what_was_removed_is_not_in_the_store(state: str, effects: int, wr
     assert right == writes
 
 
+@pytest.mark.parametrize(("certain", "writes"), [(True, {0}), (False, {0, 1, 2, 3})])
+async def test_an_eviction_that_was_cut_off_may_have_marked_its_pod(certain: bool, writes: set[int]) -> None:
+    """The API server writes to a pod twice before it removes it."""
+    evicted = Change("create", "pods/eviction", "ns", "a")
+    wanted = replace(SCALE, action="drain", further=(evicted,))
+    log = {"c1": [replace(effect, certain=certain) for effect in made(evicted)["c1"]]}
+    right = {
+        count
+        for count in range(6)
+        if not await invariants.whole(
+            Objects({evicted.place}, {evicted.place: count}),  # type: ignore[arg-type]
+            [told("canceled", wanted=wanted)],
+            log,
+        )
+    }
+    assert right == writes
+
+
 def test_the_audit_log_is_read_on_when_it_was_set_aside(tmp_path: Path) -> None:
     """A full file is renamed and a new one begun: nothing is read twice, and nothing is missed."""
     path = tmp_path / "audit.log"
