@@ -18,6 +18,9 @@ MAX_CHUNK = 256 * 1024
 MAX_POD_WAIT = 600.0
 """Seconds for which a pod is waited for at most: so long a reader holds a place at the API and the agent."""
 
+MAX_POSITIONS = 200
+"""Logs of which one request may say where to go on."""
+
 _UTC = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 _STAMP = re.compile(rb"([0-9-]{10}T[0-9:]{8})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})")
 

@@ -6,13 +6,12 @@ Lines are always asked for with prefix and time, since these say where to go on.
 import re
 from typing import BinaryIO
 
-from schemas.logs import LogCounter, time_of
+from schemas.logs import MAX_POSITIONS, LogCounter, time_of
 
 _HEAD = re.compile(rb"\[pod/([a-z0-9.-]{1,253})/([a-z0-9-]{1,63})\] ([0-9T:.+Z-]{20,35}) ")
 _LONGEST_HEAD = 512
-_MOST_POSITIONS = 200
 _LONGEST_POSITIONS = 14 * 1024
-"""Positions, and bytes of them, that one request may have: the API takes no more, and no longer address."""
+"""Bytes of positions that one request may have: the API takes no longer address."""
 _ERROR = b"error: "
 """So begins what is told among the lines; behind the last one it is why the answer was broken off."""
 
@@ -54,7 +53,7 @@ class LogText:
         for (pod, container), counter in reversed(self._counters.items()):
             found.append(str(counter.position(pod, container)))
             size += len("&resume=") + len(found[-1])
-            if size > _LONGEST_POSITIONS or len(found) > _MOST_POSITIONS:
+            if size > _LONGEST_POSITIONS or len(found) > MAX_POSITIONS:
                 return found[:-1]
         return found
 

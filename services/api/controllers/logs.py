@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from schemas.errors import ContractError
 from schemas.ids import AgentKind
-from schemas.logs import MAX_POD_WAIT, LogPosition, LogsRequested
+from schemas.logs import MAX_POD_WAIT, MAX_POSITIONS, LogPosition, LogsRequested
 from services.api import examples, parameters
 from services.api.http import problems
 from services.api.logs.readers import LogReaders
@@ -27,7 +27,6 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LONGEST = 100 * 365 * 86400
 """Seconds; the API server counts in nanoseconds, which end after 292 years."""
 MAX_CONTAINERS = 50
-MAX_POSITIONS = 200
 
 Namespace = Annotated[
     str, PathParameter(description="Namespace of the pods.", max_length=parameters.MAX_TEXT)
