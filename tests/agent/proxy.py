@@ -45,6 +45,8 @@ class Fault:
     """The same, and this is answered."""
     hang: bool = False
     """The same, and nothing comes instead: it stays silent until whoever has asked gives up."""
+    pause: float = 0.0
+    """Seconds that the API server seems to think before it answers."""
     times: float = float("inf")
     done: int = field(default=0, init=False)
 
@@ -114,6 +116,7 @@ class FaultProxy:
             if fault.answer and fault.concerns(request):
                 fault.done += 1
                 return fault.answer(request)
+        await asyncio.sleep(sum(fault.pause for fault in self.faults if fault.concerns(request)))
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         async with self._session.request(
             request.method,

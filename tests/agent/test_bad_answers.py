@@ -75,7 +75,10 @@ FAULTS = {
     "nesting without end": (Fault(CONFIGMAPS, lines=nested), "can't be read"),
     "a line without end": (Fault(CONFIGMAPS, lines=lambda _: b"x" * (17 * 2**20)), "can't be read"),
     "no metadata": (Fault(CONFIGMAPS, lines=without_metadata), "no name in its metadata"),
-    "a version from the future": (Fault(CONFIGMAPS, lines=from_the_future), "Too large resource version"),
+    "a version from the future": (
+        Fault(CONFIGMAPS, lines=from_the_future, on_watch=True),
+        "Too large resource version",
+    ),
     "410 inside a watch": (Fault(CONFIGMAPS, lines=event("ERROR", GONE)), "410 too old resource version"),
     "500 inside a watch": (Fault(CONFIGMAPS, lines=event("ERROR", BUSY)), "leader changed"),
     "410 for a watch": (Fault(CONFIGMAPS, answer=status(410, "gone"), on_watch=True), "410 gone"),
@@ -85,6 +88,10 @@ FAULTS = {
     "a proxy's page": (Fault(CONFIGMAPS, answer=page), "can't be read"),
     "a proxy's 404": (Fault(CONFIGMAPS, answer=status(404, "nothing here")), "404 nothing here"),
 }
+
+
+SLOW_LISTS = Fault(CONFIGMAPS, on_watch=False, pause=1.0)
+"""A list that succeeds ends what is told: so that a heartbeat, twice a second, meets it before."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -123,6 +130,8 @@ async def test_told_and_survived(
         await heard.until(lambda h: h.heartbeats and set(now(h).values()) == {(CollectionState.SYNCED, "")})
         seen = len(heard.heartbeats)
         proxy.add(fault)
+        if fault.on_watch:
+            proxy.add(SLOW_LISTS)
         await create("during")
         await heard.until(told, TOLD)
         proxy.faults.clear()
