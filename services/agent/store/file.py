@@ -78,6 +78,7 @@ class StateFile:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="state file")
         self._connection: sqlite3.Connection | None = None
         self._working_since = 0.0
+        self._ended = False
 
     async def __aenter__(self) -> Self:
         try:
@@ -91,6 +92,7 @@ class StateFile:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = True  # work that comes behind the closing would open the file again, and keep it
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
 
@@ -108,6 +110,8 @@ class StateFile:
         Raises StateUnavailable and StateDamaged; in either case nothing of it is in the file (`lasting`: it
         may be). `work` may be begun again by the caller: it must not change anything else.
         """
+        if self._ended:
+            raise StateUnavailable(f"{self.path} is closed")
         return await to_its_end(
             asyncio.get_running_loop().run_in_executor(self._thread, self._do, work, lasting)
         )

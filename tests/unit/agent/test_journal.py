@@ -189,6 +189,19 @@ async def test_custody_is_on_the_disk_when_accept_returns(opened: Opened, path: 
     db.close()
 
 
+async def test_work_behind_the_closing(path: Path) -> None:
+    """What still comes when the file is being closed is refused: it would open it again, and keep it."""
+    file = StateFile(path, rows.TABLES)
+    await file.__aenter__()
+    closing = asyncio.create_task(file.__aexit__(None, None, None))
+    await asyncio.sleep(0)  # the closing is on its way
+    with pytest.raises(StateUnavailable, match="is closed"):
+        await file.run(lambda _: None)
+    await closing
+    async with StateFile(path, rows.TABLES) as other:
+        await other.run(lambda _: None)
+
+
 async def test_what_was_begun_survives_the_log(opened: Opened, path: Path) -> None:
     """What an effect rests on is in the file itself: a log that is gone, or was cut, does not undo it."""
     async with opened() as journal:
