@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from schemas.ids import Target
 from services.persistence.commands import outbox
 from services.persistence.commands.attempts import Attempt, Outcome
 from services.persistence.database.engine import Database
@@ -34,6 +35,44 @@ async def test_what_cannot_be_reached_yet_is_held(db: Database, commands: Comman
     await set_due(db, second)
     assert await outbox.hasten_returned(db, judging=True) == 2
     assert [item.command_id for item in (await send_new(db)).outgoing] == [first.id, second.id]
+
+
+async def test_what_waits_for_a_consumer_does_not_fill_each_batch(db: Database, commands: Commands) -> None:
+    """More than a batch has room for; the look for agents that are back does not put it first each time."""
+    await beat(db, A, "j1")
+    await beat(db, B, "j2", 1)
+    waiting = [command_for(A) for _ in range(3)]
+    for command in (*waiting, other := command_for(B)):
+        await commands.accept(command)
+
+    def reachable(target: Target) -> bool:
+        return target != A
+
+    sent: list[str] = []
+    for _ in range(2):
+        turn = await outbox.send_new(db, [], PACE, GRACE, 2, sendable=True, reachable=reachable)
+        sent += [item.command_id for item in turn.outgoing]
+        assert turn.soon
+        assert await outbox.hasten_returned(db, reachable=reachable, judging=True) == 0
+    assert sent == [other.id]
+    for one in waiting:
+        await set_due(db, one)  # they are held for a moment only
+    assert await outbox.hasten_returned(db, judging=True) == 3
+    assert [item.command_id for item in (await send_new(db)).outgoing] == [one.id for one in waiting]
+
+
+async def test_what_is_back_without_a_consumer_is_held_for_a_moment(db: Database, commands: Commands) -> None:
+    """Not for as long as while it was away: it goes as soon as there is a consumer."""
+    await beat(db, A, "j1")
+    await commands.accept(command_for(A))
+    beats = [Beat(NOW, 1000.0), Beat(NOW + timedelta(seconds=90), 1000.0)]
+    await store_signs(db, [], beats, Cursor("h", "HEARTBEATS", NOW, 3))
+    assert (await send_new(db)).held
+    await beat(db, A, "j1", 90)
+    assert await outbox.hasten_returned(db, reachable=lambda _: False, judging=True) == 1
+    turn = await outbox.send_new(db, [], PACE, GRACE, 100, sendable=True, reachable=lambda _: False)
+    assert (turn.soon, turn.outgoing) == (True, [])
+    assert await outbox.hasten_returned(db, reachable=lambda _: False, judging=True) == 0
 
 
 async def test_what_is_due_goes_after_what_was_accepted_before_it(db: Database, commands: Commands) -> None:

@@ -78,7 +78,7 @@ class Relay:
                 if now >= (next_returns if held else next_held):
                     held, next_held = await outbox.any_held(self._db), now + HELD
                     if held:
-                        await outbox.hasten_returned(self._db, judging=judging)
+                        await outbox.hasten_returned(self._db, reachable=self._durables.has, judging=judging)
                     next_returns = now + RETURNS
                 look = outbox.send_new(
                     self._db,

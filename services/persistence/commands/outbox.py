@@ -237,13 +237,17 @@ async def any_held(db: Database) -> bool:
         return found.first() is not None
 
 
-async def hasten_returned(db: Database, *, judging: bool) -> int:
+async def hasten_returned(
+    db: Database, *, reachable: Callable[[Target], bool] = lambda _: True, judging: bool
+) -> int:
     """Make due at once what was held for agents that have been heard again; how many that is.
 
-    One look at what is held, however many agents there are. `judging` as in `send_new`. Raises LeaseLost,
-    DatabaseUnavailable.
+    One look at what is held, however many agents there are. What is held for a moment only comes up by itself
+    while its agent is not `reachable`: due at once again and again, it would be all that a batch has room
+    for. `reachable` and `judging` as in `send_new`. Raises LeaseLost, DatabaseUnavailable.
     """
     columns = (_COMMAND.c.target_kind, _COMMAND.c.target_id)
+    heard = (_AGENT.c.last_seen, _AGENT.c.interval, _AGENT.c.stopping)
     async with db.read() as session:
         connection = await session.connection()
         now, reading = await clock.now(connection), await read_clock(connection)
@@ -251,14 +255,15 @@ async def hasten_returned(db: Database, *, judging: bool) -> int:
         if judging and reading is not None:
             here.append(_AGENT.c.last_seen >= reading.latest - _JUST_HEARD)
         found = await connection.execute(
-            sa.select(*columns, _AGENT.c.last_seen, _AGENT.c.interval, _AGENT.c.stopping)
+            sa.select(*columns, *heard, sa.func.max(_OUTBOX.c.due_at).label("until"))
             .join_from(_COMMAND, _OUTBOX, _OUTBOX.c.command_id == _COMMAND.c.id)
             .join(_AGENT, is_same_agent(_AGENT.c, _COMMAND.c))
             .where(*here)
-            .distinct()
+            .group_by(*columns, *heard)
         )
-        back = [target_of(row) for row in found if not (judging and is_away(row, reading))]
-        ready = sorted(await journals_of(connection, back)) if back else []
+        back = {target_of(row): row.until for row in found if not (judging and is_away(row, reading))}
+        known = sorted(await journals_of(connection, back)) if back else []
+    ready = [target for target in known if reachable(target) or back[target] > now + SOON]
     hastened = 0
     for start in range(0, len(ready), _CHUNK):
         theirs = any_target(_COMMAND.c, ready[start : start + _CHUNK])
