@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from schemas.commands import ErrorCode
 from services.agent.capability import Done, Doubtful, Incomplete, Untouched
+from services.agent.kubernetes.service.actions import draining
 from services.agent.kubernetes.service.actions.base import COMMAND
 from services.cli.cluster.nodes import node_manifest
 from tests.agent.acting import Cluster, Doing, acting, command, refusal, workload
@@ -29,6 +31,12 @@ async def node(cluster: Cluster) -> AsyncIterator[str]:
     manifest.setdefault("spec", {})["taints"] = [TAINT]
     await cluster.kubectl("create", "--validate=ignore", "-f", "-", stdin=json.dumps(manifest))
     await cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=50s")
+
+    async def left_alone() -> bool:
+        """A new node is tainted for a moment longer, and then written once more."""
+        return (await cluster.get("node", name))["spec"].get("taints") == [TAINT]
+
+    await until(left_alone)
     yield name
     await cluster.kubectl("delete", "node", name, "--wait=false")
 
@@ -197,3 +205,27 @@ async def test_a_drain_past_budgets(
     assert caught.value.data["evicted"] == []
     outcome = await doing("drain", "nodes", "", node, disable_eviction=True)
     assert {f"{item['namespace']}/{item['name']}" for item in outcome.data["evicted"]} == pods
+
+
+async def test_a_drain_that_is_throttled(
+    cluster: Cluster, node: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """429 after the node was cordoned, and before a pod may go: it goes on, and asks again."""
+    monkeypatch.setattr(draining, "FAULTS", 1)
+    await cluster.create(on(node, pod("alone")))
+    await running(cluster, 1)
+
+    def busy(_: web.Request) -> web.Response:
+        return web.Response(status=429, text="Too many requests, please try again later.\n")
+
+    async with FaultProxy(cluster.plane, tmp_path) as proxy, acting(proxy.kubeconfig) as doing:
+        refused = proxy.add(Fault(node, method="PATCH", answer=busy, times=1))
+        assert (await refusal(doing, "drain", "nodes", "", node, force=True))[0] == ErrorCode.THROTTLED
+        assert not await is_cordoned(cluster, node)
+        cordon = proxy.add(Fault(node, method="PATCH", denied=busy))
+        evictions = proxy.add(Fault("alone/eviction", method="POST", answer=busy, times=2))
+        outcome = await doing("drain", "nodes", "", node, force=True)
+    assert (refused.done, cordon.done, evictions.done) == (1, 1, 2)
+    assert (outcome.data["cordoned"], outcome.data["failed"]) == (True, [])
+    assert [one["name"] for one in outcome.data["evicted"]] == ["alone"]
+    assert await is_cordoned(cluster, node)

@@ -79,6 +79,19 @@ def cases(namespace: str) -> list[Case]:
     ]
 
 
+async def arrange(cluster: Cluster) -> None:
+    """What the cases are about."""
+    pod = {"containers": [{"name": "app", "image": "registry.example/app:1"}]}
+    await cluster.create(
+        *(deployment(name, replicas=0) for name in ("scaled", "restarted")),
+        *(config_map(name, "1") for name in ("deleted", "applied", "patched", "unmarked")),
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "evicted"}, "spec": pod},
+    )
+    await cluster.settled("deployments", "scaled")
+    await cluster.settled("deployments", "restarted")
+    await cluster.kubectl("wait", "--for=condition=Ready", "pod/evicted", "--timeout=40s")
+
+
 @asynccontextmanager
 async def agent(folder: Path, actions: Actions) -> AsyncIterator[tuple[Journal, MemoryGateway]]:
     """The whole of an agent's commands: its journal and what it says."""
@@ -101,15 +114,7 @@ async def test_a_write_that_is_never_answered(cluster: Cluster, tmp_path: Path) 
     """The agent waits for as long as a request may take, looks, and finds its own effect; it does nothing
     twice. Where nobody can say whose the change was, the command ends as unknown, and says why.
     """
-    pod = {"containers": [{"name": "app", "image": "registry.example/app:1"}]}
-    await cluster.create(
-        *(deployment(name, replicas=0) for name in ("scaled", "restarted")),
-        *(config_map(name, "1") for name in ("deleted", "applied", "patched", "unmarked")),
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "evicted"}, "spec": pod},
-    )
-    await cluster.settled("deployments", "scaled")
-    await cluster.settled("deployments", "restarted")
-    await cluster.kubectl("wait", "--for=condition=Ready", "pod/evicted", "--timeout=40s")
+    await arrange(cluster)
     all_ = cases(cluster.namespace)
     begun = asyncio.get_running_loop().time()
     async with (

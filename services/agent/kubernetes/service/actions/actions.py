@@ -21,7 +21,7 @@ from services.agent.kubernetes.service.actions.base import Handler, Task
 from services.agent.kubernetes.service.actions.deleting import Delete, DeletePod
 from services.agent.kubernetes.service.actions.draining import Drain
 from services.agent.kubernetes.service.actions.dynamic import Dynamic
-from services.agent.kubernetes.service.actions.errors import FaultInside, refused
+from services.agent.kubernetes.service.actions.errors import Denied, Throttled, refused
 from services.agent.kubernetes.service.actions.images import UpdateImage
 from services.agent.kubernetes.service.actions.logs import GetLogs
 from services.agent.kubernetes.service.actions.names import check_object
@@ -29,9 +29,10 @@ from services.agent.kubernetes.service.actions.nodes import Cordon, Uncordon
 from services.agent.kubernetes.service.actions.restarting import Restart
 from services.agent.kubernetes.service.actions.rollback import Rollback
 from services.agent.kubernetes.service.actions.scaling import Scale
+from services.runtime.backoff import Backoff
 
 SETTLED = 1.0
-"""Seconds after which a fault inside the API server has had the effect that it may have had."""
+"""Seconds after which a write that was denied has had the effect that it may have had all the same."""
 
 Rights = Mapping[str, Sequence[Sequence[Access]]]
 """What each action takes of the API server: all rights of one of several ways."""
@@ -109,20 +110,30 @@ class KubernetesActions:
         try:
             task = self._task(command, progress)
             return await self._handler(command).perform(task, self._seen(command, seen))
-        except FaultInside as fault:
+        except Denied as denied:
             if command.dry_run:
-                raise Refused(fault.error) from fault
-            await asyncio.sleep(SETTLED)
-            try:
-                verdict = await self.judge(command, seen)
-            except Refused:  # it can't be asked now, which does not mean that nothing was done
-                raise fault from None
-            match verdict:
+                raise Refused(denied.error) from denied
+            match await self._judge_denied(command, seen, denied):
                 case Done(outcome):
                     return outcome
                 case Untouched():
-                    raise Refused(fault.error) from fault
+                    raise Refused(denied.error) from denied
             raise
+
+    async def _judge_denied(self, command: Command, seen: bytes, denied: Denied) -> Verdict:
+        """What became of it. Raises `denied` itself where that can't be asked now, which does not mean that
+        nothing was done. Who throttles writes may do so to looks as well: they are asked for again, until
+        the caller's time is over.
+        """
+        await asyncio.sleep(SETTLED)
+        backoff = Backoff(base=SETTLED, cap=5.0)
+        while True:
+            try:
+                return await self.judge(command, seen)
+            except Refused:
+                if not isinstance(denied, Throttled):
+                    raise denied from None
+            await backoff.sleep()
 
     async def judge(self, command: Command, seen: bytes) -> Verdict:
         if command.dry_run:

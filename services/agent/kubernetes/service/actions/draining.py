@@ -15,7 +15,9 @@ from services.agent.kubernetes.sdk.interfaces import MERGE_PATCH, Absent, Kubern
 from services.agent.kubernetes.service.actions.base import Handler, Task, uid_of
 from services.agent.kubernetes.service.actions.deleting import delete_options, eviction
 from services.agent.kubernetes.service.actions.errors import (
+    Denied,
     FaultInside,
+    Throttled,
     asking,
     is_precondition,
     refused,
@@ -24,6 +26,7 @@ from services.agent.kubernetes.service.actions.errors import (
 from services.agent.kubernetes.service.actions.evictable import Selected, described, full_name, select
 from services.agent.kubernetes.service.actions.nodes import is_cordoned, scheduling
 from services.runtime.backoff import Backoff
+from services.runtime.words import are, counted
 
 AT_ONCE = 4
 """Evictions under way: half of the requests that the agent has for everything."""
@@ -95,7 +98,8 @@ class Drain(Handler[DrainParams, DrainSight]):
         except asyncio.CancelledError:
             left = len(course.selected.pods) - len(course.gone)
             held = "".join(f"; {pod}: {words}" for pod, words in course.held.items())
-            text = f"{left} of {len(course.selected.pods)} pods are still there{held}; {_cordoned(task)}"
+            pods = counted(len(course.selected.pods), "pod")
+            text = f"{left} of {pods} {are(left)} still there{held}; {_cordoned(task)}"
             error = CommandError(code=ErrorCode.CANCELED, message=text)
             raise Incomplete(error, course.data()) from None
         except (Refused, Doubtful) as error:
@@ -104,7 +108,8 @@ class Drain(Handler[DrainParams, DrainSight]):
             raise Incomplete(error.error, course.data()) from error
         if course.failed:
             name, first = next(iter(course.failed.items()))
-            more = f" (and {len(course.failed) - 1} others)" if len(course.failed) > 1 else ""
+            others = len(course.failed) - 1
+            more = f" (and {counted(others, 'other')})" if others else ""
             text = f"{name} was not evicted{more}: {first.message}; {_cordoned(task)}"
             raise Incomplete(first.model_copy(update={"message": text}), course.data())
         return Outcome(course.data(), (*course.warnings, *course.selected.warnings))
@@ -121,8 +126,12 @@ class Drain(Handler[DrainParams, DrainSight]):
         if not is_cordoned(node):
             body = scheduling(task, unschedulable=True)
             body["metadata"]["uid"] = seen.uid
-            written = await self.write(task, "PATCH", body, content_type=MERGE_PATCH)
-            course.warnings = written.warnings
+            try:
+                written = await self.write(task, "PATCH", body, content_type=MERGE_PATCH)
+                course.warnings = written.warnings
+            except Denied:
+                if task.dry_run or not is_cordoned(await self.read(task)):
+                    raise
         course.cordoned = not task.dry_run or is_cordoned(node)
 
     async def _pods(self, task: Task[DrainParams]) -> list[Json]:
@@ -138,7 +147,8 @@ class Drain(Handler[DrainParams, DrainSight]):
                 return found
 
     async def _evict_all(self, task: Task[DrainParams], course: _Course) -> None:
-        await self._tell(task, course, f"{len(course.selected.pods)} pods are to go")
+        number = len(course.selected.pods)
+        await self._tell(task, course, f"{counted(number, 'pod')} {are(number)} to go")
         slots = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as group:
             for pod in course.selected.pods:
@@ -158,8 +168,8 @@ class Drain(Handler[DrainParams, DrainSight]):
             try:
                 async with slots:
                     await self._ask_to_go(task, pod)
-            except Refused as refusal:
-                error = refusal.error
+            except (Refused, Throttled) as refusal:
+                error = refusal.error  # asked again while throttled: it names the pod by its uid
                 if error.code != ErrorCode.THROTTLED or task.dry_run:
                     course.failed[name] = error
                     course.held.pop(name, None)

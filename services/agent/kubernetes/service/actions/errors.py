@@ -26,8 +26,18 @@ _BY_STATUS = {
 }
 
 
-class FaultInside(Doubtful):
-    """500 and above, in the words of the API server itself: in nearly every case nothing was done."""
+class Denied(Doubtful):
+    """The answer says that it was not done, which is so in nearly every case: a look at the object tells."""
+
+
+class FaultInside(Denied):
+    """500 and above, in the words of the API server itself."""
+
+
+class Throttled(Denied):
+    """429, whoever says it: priority and fairness does so as plain text, and something on the way may say it
+    after the effect. Not the one of a disruption budget: that is the eviction's own answer.
+    """
 
 
 def refused(code: ErrorCode, message: str) -> Refused:
@@ -87,6 +97,11 @@ def is_precondition(error: KubernetesError) -> bool:
     )
 
 
+def _is_over_budget(answer: Answer) -> bool:
+    """Whether a disruption budget allows no eviction now."""
+    return any(cause.reason == "DisruptionBudget" for cause in answer.causes)
+
+
 @contextmanager
 def asking() -> Iterator[None]:
     """Around reading: whatever fails, nothing was done."""
@@ -98,7 +113,10 @@ def asking() -> Iterator[None]:
 
 @contextmanager
 def writing(*, precondition: bool) -> Iterator[None]:
-    """Around a write. `precondition`: whether it names the version, or the uid, that was seen."""
+    """Around a write. `precondition`: whether it names the version, or the uid, that was seen.
+
+    Raises Stale, Throttled, FaultInside, Doubtful, and Refused for what certainly was not done.
+    """
     try:
         yield
     except Unanswered as error:
@@ -107,6 +125,8 @@ def writing(*, precondition: bool) -> Iterator[None]:
         if precondition and is_precondition(error):
             raise Stale(error_of(error)) from error
         answer = error.answer
+        if answer and answer.status == 429 and not _is_over_budget(answer):
+            raise Throttled(error_of(error)) from error
         if answer and _inside(answer):
             raise (FaultInside if answer.spoken else Doubtful)(error_of(error)) from error
         raise Refused(error_of(error)) from error
