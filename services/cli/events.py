@@ -16,6 +16,7 @@ from services.cli.options import Selection
 from services.cli.render import Display
 from services.cli.resources import Query, plural
 from services.runtime.errors import UserError
+from services.runtime.words import are, counted
 
 _SPAN = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -89,7 +90,8 @@ class EventListing(Listing):
         """The newest last, where the eye is."""
         found = super().rows(query, clusters)
         if self.remaining:
-            note(f"{self.remaining} older Events are not shown; --limit 0 shows all, --since narrows it")
+            left = f"{counted(self.remaining, 'older Event')} {are(self.remaining)} not shown"
+            note(f"{left}; --limit 0 shows all, --since narrows it")
         return found[::-1]
 
     def follows(self, query: Query, row: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from services.cli.render import Display, Output
 from services.cli.resources import Query
 from services.runtime.errors import UserError
 from services.runtime.terminal import printable
+from services.runtime.words import are, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,9 @@ class Listing:
                 because = f": {why}" if why else ""
                 note(f"{query.resource} of cluster {cluster} may not be complete: {state}{because}")
         if in_all > len(collections):
-            note(f"{in_all - len(collections)} more clusters are not live or not complete: `atlhyper agents`")
+            more = in_all - len(collections)
+            what = f"{counted(more, 'more cluster')} {are(more)} not live or not complete"
+            note(f"{what}: `atlhyper agents`")
 
     def follows(self, query: Query, row: dict[str, Any]) -> bool:
         """Whether a row that has changed is one of those asked for."""

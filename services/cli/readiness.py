@@ -16,6 +16,7 @@ import rich_click as click
 from services.cli.attach import Attachment
 from services.cli.context import token_file
 from services.cli.supervisor import Say
+from services.runtime.words import counted
 
 _POLL = 0.25
 _WAITING = frozenset({"listing", "unknown"})
@@ -98,7 +99,7 @@ def next_steps(url: str, home: Path, attachment: Attachment, read_only: bool, ag
     if agent:
         objects = sum(item["objects"] for item in agent["collection"])
         version = f", Kubernetes {agent['platform']}" if agent["platform"] else ""
-        lines.append(f"  cluster   {attachment.cluster_id}: {objects} objects{version}")
+        lines.append(f"  cluster   {attachment.cluster_id}: {counted(objects, 'object')}{version}")
         lines.append(f"  context   {attachment.context} (cluster UID {agent['instance'] or 'unknown'})")
         lines += [
             f"  not all   {item['resource']}: {item['reason'] or item['state']}"

@@ -90,7 +90,7 @@ async def run(system: LogSystem, folder: Path, *arguments: str) -> tuple[int, st
         return await command.wait(), command.output.decode(), command.errors.decode()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path) -> None:
     """The same options give the same output as kubectl's."""
     namespace, pods = await log_plane.ready(2, containers=("app", "sidecar"))
@@ -145,7 +145,7 @@ async def test_kubectls_options(log_plane: LogPlane, log_reading: LogSystem, tmp
     assert errors == 'note: defaulted container "app" out of: app, sidecar\n'
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_container_that_cannot_be_read(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
@@ -182,7 +182,7 @@ async def test_every_option_of_kubectl(log_plane: LogPlane) -> None:
     assert theirs <= {option for parameter in logs.params for option in parameter.opts}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_it_follows_over_an_api_that_restarts(
     log_plane: LogPlane, log_reading: LogSystem, tmp_path: Path
 ) -> None:
@@ -215,9 +215,10 @@ async def test_it_follows_over_an_api_that_restarts(
         assert [int(text) for text in found] == list(range(15, number))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
     """What cannot be meant is an error with the next step, and kubectl's or our exit codes."""
+    cluster = log_reading.cluster
     for arguments, code, text in (
         ([], 2, "name a pod"),
         (["web", "-l", "app=web"], 2, "name a pod"),
@@ -228,6 +229,8 @@ async def test_usage(log_reading: LogSystem, tmp_path: Path) -> None:
         (["web", "--pod-running-timeout=24h"], 2, "longer than 10m"),
         (["web", "-A"], 2, "one namespace"),
         (["web-that-is-not"], 3, "not found"),
+        (["web-that-is-not", "-n", "shop"], 3, f"`atlhyper get pods -n shop --cluster {cluster}`"),
+        (["deploy/web-that-is-not", "-n", "shop"], 3, f"get deployments -n shop --cluster {cluster}`"),
         (["configmaps/some"], 2, "have"),
         (["web", "--cluster", "nobody"], 3, "nobody"),
     ):

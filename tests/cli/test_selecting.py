@@ -186,4 +186,4 @@ async def test_events_of_the_fleet(fleet: Fleet, atlhyper: Run) -> None:
         assert [row[0] for row in rows] == found, arguments
     cut = await atlhyper("events", "-A", "--limit", "1")
     assert [row[0] for row in words(cut.stdout)[1:]] == ["us"]
-    assert "1 older Events are not shown" in cut.stderr
+    assert "1 older Event is not shown" in cut.stderr

@@ -32,7 +32,6 @@ _KINDS = {
 }
 _NEXT_OF_SILENCE = "see how its agent is: `atlhyper agents`; one older than this api does not read logs"
 _NEXT = {
-    "not_found": "see what there is: `atlhyper get pods`",
     "failed": "try again; `kubectl logs` there says whether the cluster itself can",
 }
 
@@ -64,12 +63,20 @@ class LogStream:
         try:
             warnings = await session.opened()
         except LogsRefused as refused:
-            raise _refusal(refused.error) from refused
+            raise self._refusal(refused.error) from refused
         headers = [*_HEADERS, *((b"warning", _warning(text)) for text in warnings[:MAX_WARNINGS])]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if not is_head(scope):
             await self._send(session, send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _refusal(self, error: LogError) -> ProblemError:
+        kind, asked = _KINDS.get(error.code, problems.CLUSTER_FAILS), self._asked
+        advice = _NEXT.get(error.code, kind.next)
+        if error.code == "not_found":
+            where = f"-n {asked.namespace} --cluster {self._target.id}"
+            advice = f"see what there is: `atlhyper get {asked.resource or 'pods'} {where}`"
+        return ProblemError(kind, error.message, advice)
 
     async def _send(self, session: Session, send: Send) -> None:
         inside = False  # of a line
@@ -97,11 +104,6 @@ async def _put(send: Send, piece: bytes) -> None:
     except TimeoutError:
         metrics.DROPPED.inc()
         raise Broken(f"the reader took nothing for {STUCK:g}s") from None
-
-
-def _refusal(error: LogError) -> ProblemError:
-    kind = _KINDS.get(error.code, problems.CLUSTER_FAILS)
-    return ProblemError(kind, error.message, _NEXT.get(error.code, kind.next))
 
 
 def _warning(text: str) -> bytes:

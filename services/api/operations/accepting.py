@@ -19,6 +19,7 @@ from services.api.operations.requests import MAX_TARGETS, NewOperation, Strategy
 from services.persistence import queries
 from services.persistence.database.engine import Session
 from services.persistence.queries import AgentStatus
+from services.runtime.words import counted
 
 _NAMED = 10
 """How many clusters a problem names."""
@@ -51,7 +52,7 @@ async def targets(session: Session, wanted: NewOperation) -> list[AgentStatus]:
         if not found:
             raise wrong(
                 "label_selector",
-                f"{wanted.label_selector!r} selects none of {len(known)} clusters",
+                f"{wanted.label_selector!r} selects none of {counted(len(known), 'cluster')}",
                 "see their labels: /api/v1/clusters; agents have them by AGENT_LABELS",
             )
     if len(found) > MAX_TARGETS:

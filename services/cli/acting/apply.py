@@ -47,7 +47,7 @@ def apply(
     """Make or change objects as files describe them, by server-side apply.
 
     Objects of a cluster are applied in the order of the files, each after the end of the one before it;
-    with --no-wait all are asked for at once, in no order.
+    with --no-wait all are asked for at once, in no order, also where several are about one object.
 
     Examples: `atlhyper apply -f web.yaml -n shop`,
     `atlhyper apply -f manifests/ -R --cluster eu,us --dry-run`, `kustomize build . | atlhyper apply -f -`

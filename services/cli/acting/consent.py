@@ -10,6 +10,7 @@ from services.cli.acting.options import Handling
 from services.cli.acting.running import Request
 from services.runtime.errors import UserError
 from services.runtime.terminal import printable
+from services.runtime.words import counted
 
 _SHOWN = 20
 
@@ -25,7 +26,7 @@ def ask(requests: Sequence[Request], handling: Handling) -> None:
     destroys = any(ACTIONS[request.action].nature is Nature.DESTROY for request in requests)
     if not destroys and len(clusters) == 1:
         return
-    what = f"{_verbs(requests)} {_count(len(requests), 'object')} in {_count(len(clusters), 'cluster')}"
+    what = f"{_verbs(requests)} {counted(len(requests), 'object')} in {counted(len(clusters), 'cluster')}"
     agree(what, [_line(request) for request in requests])
 
 
@@ -61,7 +62,3 @@ def _line(request: Request) -> str:
 
 def _verbs(requests: Sequence[Request]) -> str:
     return ", ".join(dict.fromkeys(verb(request.action) for request in requests))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from services.cli import render
 from services.cli.resources import Query
+from services.runtime.words import counted
 
 Item = dict[str, Any]
 
@@ -77,7 +78,7 @@ def took(item: Item) -> str:
 
 def _scaled(data: Item) -> str:
     if not data["changed"]:
-        return f"{data['replicas']} replicas already"
+        return f"{counted(data['replicas'], 'replica')} already"
     return f"replicas {data['previous_replicas']} → {data['replicas']}"
 
 
@@ -104,8 +105,7 @@ def _deleted(data: Item) -> str:
 
 def _drained(data: Item) -> str:
     left_alone = f", {len(data['ignored'])} left alone" if data["ignored"] else ""
-    evicted = len(data["evicted"])
-    return f"{evicted} pod{'' if evicted == 1 else 's'} evicted{left_alone}"
+    return f"{counted(len(data['evicted']), 'pod')} evicted{left_alone}"
 
 
 _DONE: dict[str, Callable[[Item], str]] = {

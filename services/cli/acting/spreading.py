@@ -12,6 +12,7 @@ from services.cli.client import Client
 from services.cli.notes import note
 from services.cli.options import Selection
 from services.runtime.errors import UserError
+from services.runtime.words import counted
 
 
 def on_one_object(
@@ -60,8 +61,9 @@ def clusters(client: Client, rollout: Rollout, where: Selection) -> tuple[str, .
         )
     found = tuple(name for name in where.clusters or labels if selector.matches(labels[name]))
     if not found:
+        known = counted(len(where.clusters or labels), "cluster")
         raise UserError(
-            f"--cluster-selector {text!r} selects none of {len(where.clusters or labels)} clusters",
+            f"--cluster-selector {text!r} selects none of {known}",
             "`atlhyper agents -o wide` shows their labels; agents have them by AGENT_LABELS",
             3,
         )
@@ -97,7 +99,6 @@ def carry_out(
 
 def _agree(rollout: Rollout, chosen: tuple[str, ...], request: Request) -> None:
     title = turns.title({"action": request.action, "object": request.about.body(), "params": request.params})
-    number = f"{len(chosen)} cluster{'' if len(chosen) == 1 else 's'}"
-    at_a_time = rollout.at_a_time(len(chosen))
+    number, at_a_time = counted(len(chosen), "cluster"), rollout.at_a_time(len(chosen))
     what = f"{title} in {number}, {at_a_time} at a time, first {', '.join(chosen[:at_a_time][:3])}"
     consent.agree(what + (", …" if at_a_time > 3 else ""), chosen)

@@ -24,11 +24,19 @@ and its role allow it, and with it the JSON Schema of these `params`: an older a
 `dry_run` asks the API server to do everything but keep it (`dryRun=All`), and gives its own answer and
 warnings. A drain lists the pods that it would evict, and which of them a disruption budget would hold.
 
+Changes of one object that a command names are made one after the other, in the order in which they came.
+
 What is changed carries the id of the command as the annotation `atlhyper.io/command`, or, for what is
 applied, `applied.atlhyper.io/<field manager>`: by it an agent proves after a crash, or when an answer
 was lost, what it has done. `managedFields` names `atlhyper`. Objects in results are redacted: values of
 Secrets never leave the cluster, nor does what has a secret's name or shape; nor do errors quote any.
 """
+
+_UNQUEUED = (
+    "Such commands do not queue per object, since only their parameters name it. Two that are posted without "
+    "waiting may take effect in either order, and after a crash of the agent the first may end as `unknown`: "
+    "wait for the end of the first (`?wait=30s`; `--wait`) before the next one about that object."
+)
 
 _CODES = "`error.code` of a command that did not succeed; further ones may come."
 
@@ -61,6 +69,8 @@ def _action(kind: AgentKind, action: Action) -> Iterator[str]:
     traits += ["It can be canceled while it runs."] * action.cancellable
     traits += ["After a crash of the agent it is done again."] * action.repeat_safe
     yield f"{action.description} {' '.join(traits)}"
+    if not action.needs_object:
+        yield _UNQUEUED
     if kind is AgentKind.KUBERNETES:
         yield f"Rights: {_rights(ACTING[action.name])}."
     schema = action.params.model_json_schema(by_alias=True)
