@@ -6,8 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from services.runtime import logs
+from tests.ports import free_port
 
 # The fixtures that start real servers live beside the tests of those servers.
 pytest_plugins = [
@@ -19,6 +21,12 @@ pytest_plugins = [
 # Who runs us in the background may have us ignore Ctrl-C, and what the tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is the machine's affair.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 # The end of a TLS connection waits for the other side, which may stand still for longer than a test's event
 # loop lives: the warning of a connection that was never closed would be the next test's failure.
@@ -39,6 +47,12 @@ def _no_settings_of_the_caller() -> None:
 def _home_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the person's own folder."""
     monkeypatch.setenv("ATLHYPER_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """In place of pytest-asyncio's, whose port the system may give to somebody else meanwhile."""
+    return free_port()
 
 
 @pytest.fixture(autouse=True)

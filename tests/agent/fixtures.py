@@ -83,7 +83,9 @@ RunAgent = Callable[..., Any]
 
 
 @pytest.fixture
-def run_agent(broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, cluster_id: str) -> RunAgent:
+def run_agent(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, cluster_id: str, patient_connections: None
+) -> RunAgent:
     """`async with run_agent(AGENT_KUBECONFIG=…) as heard:` runs an agent set up by variables alone."""
 
     @asynccontextmanager

@@ -62,6 +62,7 @@ async def test_whole_objects_without_secrets(doing: Doing, cluster: Cluster) -> 
 async def test_pages(doing: Doing, cluster: Cluster) -> None:
     """A list comes in pages; a selector narrows it; a token that is none is an error of the API server."""
     await cluster.create(*(config_map(f"note-{number}") for number in range(5)))
+    await cluster.kubectl("wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=50s")
     asked = {"verb": "list", "resource": "configmaps", "namespace": cluster.namespace, "limit": 2}
     names: list[str] = []
     token = ""
@@ -125,7 +126,7 @@ async def test_a_custom_resource(doing: Doing, cluster: Cluster) -> None:
     assert (code, text) == (ErrorCode.NOT_FOUND, f"the cluster has no resource called {plural}.v1.{group}")
     await cluster.kubectl("create", "-f", "-", stdin=json.dumps(definition))
     try:
-        await cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.{group}", "--timeout=20s")
+        await cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.{group}", "--timeout=50s")
 
         async def served() -> bool:
             try:
@@ -372,6 +373,7 @@ async def test_apply(doing: Doing, cluster: Cluster, tmp_path: Path) -> None:
     assert outcome.data["namespace"] == cluster.namespace
     unknown = {"apiVersion": "v1", "kind": "Nothing", "metadata": {"name": "x"}}
     assert (await refusal(doing, "apply", manifest=unknown))[0] == ErrorCode.NOT_FOUND
+    await cluster.settled("deployments", "web")  # what the cluster writes meanwhile is another version
     async with FaultProxy(cluster.plane, tmp_path) as proxy, acting(proxy.kubeconfig) as through:
         manifest["spec"]["replicas"] = 4
         order = command("apply", manifest=manifest, force=True)

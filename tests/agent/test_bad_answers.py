@@ -10,6 +10,7 @@ from aiohttp import web
 
 from schemas.frames import Phase
 from schemas.presence import CollectionState
+from services.agent.kubernetes.repository.resources import CONFIRM_TIMEOUT, WATCH_GRACE
 from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.fixtures import Heard, RunAgent
 from tests.agent.proxy import Cut, Fault, FaultProxy
@@ -92,6 +93,8 @@ FAULTS = {
 
 SLOW_LISTS = Fault(CONFIGMAPS, on_watch=False, pause=1.0)
 """A list that succeeds ends what is told: so that a heartbeat, twice a second, meets it before."""
+SLOW_DISCOVERY = Fault("v1", pause=1.0)
+"""The same: who is told 404 asks whether there is such a resource, and if so begins anew."""
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -130,6 +133,7 @@ async def test_told_and_survived(
         await heard.until(lambda h: h.heartbeats and set(now(h).values()) == {(CollectionState.SYNCED, "")})
         seen = len(heard.heartbeats)
         proxy.add(fault)
+        proxy.add(SLOW_DISCOVERY)
         if fault.on_watch:
             proxy.add(SLOW_LISTS)
         await create("during")
@@ -161,8 +165,9 @@ async def test_an_object_that_stays_unreadable(
         return without_metadata(line) if b'"name":"bad"' in line else line
 
     async with FaultProxy(control_plane, tmp_path) as proxy:
-        proxy.add(Fault(CONFIGMAPS, lines=spoil))
+        fault = proxy.add(Fault(CONFIGMAPS, lines=spoil))
         async with run_agent(AGENT_KUBECONFIG=str(proxy.kubeconfig), AGENT_NAMESPACES=namespace) as heard:
+            await heard.until(lambda _: fault.done)
             told = await heard.until(
                 lambda h: [
                     item.reason
@@ -205,13 +210,13 @@ async def test_a_network_that_goes_silent(
                 {item.state for item in h.heartbeats[-1].collection} == {CollectionState.FAILING}
                 and "sent nothing for" in h.heartbeats[-1].collection[0].reason
             ),
-            3 + 5 + 5,
+            max(3 + WATCH_GRACE, CONFIRM_TIMEOUT) + 15,  # the default is beyond
         )
         await asyncio.to_thread(control_plane.kubectl, "create", "configmap", "unseen", "-n", namespace)
         proxy.thaw()
         await heard.until(lambda h: (namespace, "unseen") in h.objects(CONFIGMAPS))
         await heard.until(
-            lambda h: {item.state for item in h.heartbeats[-1].collection} == {CollectionState.SYNCED}, 45
+            lambda h: {item.state for item in h.heartbeats[-1].collection} == {CollectionState.SYNCED}
         )
 
 

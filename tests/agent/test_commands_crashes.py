@@ -109,7 +109,7 @@ class Nursery:
         assert self._process.stdout
         told = [str(folder), variables, injection, within, hold, broker]
         self._process.stdin.write(f"{json.dumps(told)}\n".encode())
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             code = int(await self._process.stdout.readline())
         if code not in (0, -signal.SIGKILL):
             pytest.fail(f"exit code {code}: {self._log.read_text()[-3000:]}")

@@ -142,7 +142,7 @@ async def test_killed_between_spool_and_bus(
 ) -> None:
     """Seen while the broker was away, agent killed with -9, forgotten by the cluster: sent all the same."""
     target = AGENTS[0]
-    reader = await bus("reader", wait=True)
+    reader = await bus("reader")
     heard = Heard(target)
     await reader.subscribe(subjects.up(target), heard.hear)
     agent = ServiceProcess(

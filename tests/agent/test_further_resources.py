@@ -13,9 +13,10 @@ import pytest
 from schemas.frames import Phase, Put, content_hash
 from schemas.presence import CollectionState
 from services.agent.kubernetes.service import follower
-from services.cli.cluster.control_plane import ControlPlane
+from services.cli.cluster.control_plane import ControlPlane, ControlPlaneError
 from tests.agent.fixtures import Heard, RunAgent
 from tests.agent.test_collection import state_of
+from tests.waiting import until
 
 
 def definition(group: str, *, scope: str = "Namespaced", size: str = "integer") -> dict[str, Any]:
@@ -51,11 +52,22 @@ def group() -> str:
 
 
 async def create(plane: ControlPlane, obj: dict[str, Any], *options: str) -> None:
-    """Create an object; a definition is waited for."""
+    """Create an object; a definition is waited for, until kubectl finds its resource."""
     await asyncio.to_thread(plane.kubectl, "create", "-f", "-", *options, stdin=json.dumps(obj))
-    if obj["kind"] == "CustomResourceDefinition":
-        name = f"crd/{obj['metadata']['name']}"
-        await asyncio.to_thread(plane.kubectl, "wait", "--for=condition=Established", name, "--timeout=50s")
+    if obj["kind"] != "CustomResourceDefinition":
+        return
+    resource = obj["metadata"]["name"]
+    established = ("wait", "--for=condition=Established", f"crd/{resource}", "--timeout=50s")
+    await asyncio.to_thread(plane.kubectl, *established)
+
+    async def served() -> bool:
+        try:  # what is established is served, and told by discovery, a moment later
+            await asyncio.to_thread(plane.kubectl, "get", resource, "--all-namespaces")
+        except ControlPlaneError:
+            return False
+        return True
+
+    await until(served)
 
 
 async def delete(plane: ControlPlane, resource: str) -> None:
@@ -170,6 +182,6 @@ async def test_a_large_object_arrives_whole(
                 await asyncio.to_thread(
                     control_plane.kubectl, "patch", resource, "big", "-n", namespace, *change
                 )
-            assert state_of(heard, resource)[0] == CollectionState.SYNCED
+            await heard.until(lambda h: state_of(h, resource)[0] == CollectionState.SYNCED)
     finally:
         await delete(control_plane, resource)

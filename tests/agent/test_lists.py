@@ -15,6 +15,7 @@ from aiohttp import web
 
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.kind import Kind
+from schemas.presence import CollectionState
 from services.agent.kubernetes.repository import lists
 from services.agent.kubernetes.repository.lists import Lists
 from services.agent.kubernetes.repository.resources import KubernetesResources
@@ -24,7 +25,7 @@ from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.fixtures import RunAgent
 from tests.agent.proxy import Cut, Fault, FaultProxy
 from tests.agent.test_bad_answers import status
-from tests.agent.test_collection import STATE_KINDS
+from tests.agent.test_collection import STATE_KINDS, state_of
 
 CONFIGMAPS = KINDS["configmaps"]
 
@@ -77,7 +78,8 @@ async def test_a_server_that_can_not_stream(
     own_control_plane: ControlPlane, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages are read instead, at once or with the next attempt, and from then on."""
-    monkeypatch.setattr(lists, "STREAM_SILENCE", 1.0)
+    if how == "silent":
+        monkeypatch.setattr(lists, "STREAM_SILENCE", 3.0)
     own_control_plane.kubectl("create", "configmap", "a", "-n", "default")
 
     def refuse(request: web.Request) -> web.Response | None:
@@ -180,6 +182,8 @@ async def test_metrics_tell_the_collection(
         AGENT_METRICS_LISTEN=f"127.0.0.1:{unused_tcp_port}",
     ) as heard:
         await heard.until(lambda h: h.synced() == STATE_KINDS)
+        # Listed, it is not watched yet.
+        await heard.until(lambda h: state_of(h, "nodes")[0] == CollectionState.SYNCED)
         url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read().decode())
     prefix = "atlhyper_agent_collection"

@@ -72,7 +72,8 @@ async def test_what_is_collected(run_agent: RunAgent, control_plane: ControlPlan
         await heard.until(lambda h: len(h.synced()) == len(KINDS) - 2 + 3)
         beat = await heard.until(
             lambda h: (
-                len(h.heartbeats[-1].collection) == len(KINDS) + 3
+                h.heartbeats
+                and len(h.heartbeats[-1].collection) == len(KINDS) + 3
                 and CollectionState.ABSENT in {item.state for item in h.heartbeats[-1].collection}
                 and h.heartbeats[-1]
             )

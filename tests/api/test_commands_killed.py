@@ -24,7 +24,9 @@ async def test_one_command_whenever_the_api_is_killed(
         await announce(Fleet(database))
         variables = environment(broker, either_url, API_LISTEN="127.0.0.1:0")
         async with process(**variables, ATLHYPER_FAILPOINTS=f"{point}:1:kill") as (running, lines):
-            async with httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED) as api:
+            async with httpx.AsyncClient(
+                base_url=str(lines[-1]["address"]), headers=AUTHORIZED, timeout=40
+            ) as api:
                 with pytest.raises(httpx.TransportError):
                     await api.post(COMMANDS, json=SCALE, headers=_KEY)
             assert await running.wait() == -9
@@ -32,7 +34,7 @@ async def test_one_command_whenever_the_api_is_killed(
         assert len(before) == survive
         async with (
             process(**variables) as (_, lines),
-            httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED) as api,
+            httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED, timeout=40) as api,
         ):
             answers = [await api.post(COMMANDS, json=SCALE, headers=_KEY) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [202, 202]

@@ -98,7 +98,7 @@ async def test_a_strong_tag_is_weakened() -> None:
 async def test_the_watch_is_sent_as_it_happens(fleet: Fleet, served: httpx.AsyncClient) -> None:
     """A compressor would hold messages back."""
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(40),
         served.stream("GET", "/api/v1/watch", headers={"Accept-Encoding": "gzip"}) as answer,
     ):
         assert "content-encoding" not in answer.headers

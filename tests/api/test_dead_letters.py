@@ -50,7 +50,7 @@ async def keeping(bus: Bus, database: Database) -> AsyncIterator[None]:
     task = asyncio.create_task(DeadLetterKeeper(bus, database).consumer.run())
     yield
     task.cancel()
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=40)
 
 
 async def stored(api: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ async def test_readiness_sees_that_dead_letters_are_not_kept(
     variables = environment(own_broker, database_url, API_LISTEN="127.0.0.1:0")
     async with (
         process(**variables) as (_, lines),
-        httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED) as client,
+        httpx.AsyncClient(base_url=str(lines[-1]["address"]), headers=AUTHORIZED, timeout=40) as client,
     ):
 
         async def told() -> bool:
@@ -91,16 +91,16 @@ async def test_metrics_count_by_route_and_not_by_path(fleet: Fleet, api: httpx.A
     """However many paths are asked for, the series stay as many as there are routes."""
     await fleet.state("prod-eu", {"pods": []})
     for number in range(5):
-        await api.get(f"/api/v1/clusters/prod-eu/pods/shop/web-{number}")
-        await api.get(f"/nothing/{number}")
+        await api.get(f"/api/v1/clusters/prod-eu/pods/shop/not-there-{number}")
+        await api.get(f"/no-such-path/{number}")
     answer = await api.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=1.0.0; charset=utf-8"
     lines = [line for line in answer.text.splitlines() if line.startswith("atlhyper_api_requests_total")]
     route = "/api/v1/clusters/{id}/{resource}/{namespace}/{name}"
     assert [line for line in lines if f'method="GET",route="{route}",status="404"' in line]
     assert [line for line in lines if 'method="GET",route="(none)",status="404"' in line]
-    assert "web-1" not in answer.text
-    assert "/nothing" not in answer.text
+    assert "not-there-1" not in answer.text
+    assert "/no-such-path" not in answer.text
 
 
 async def test_one_access_line_without_the_query(

@@ -89,7 +89,7 @@ async def test_a_slow_reader_of_a_big_answer_is_cut_off(
     annotations = {"note": "x" * 40_000}
     pods = [Pod(metadata=_with(annotations, meta(f"web-{n}", "shop"))) for n in range(400)]
     await fleet.state("prod-eu", {"pods": pods})
-    async with listening(fleet.database, Limits(answer=6.0, requests=1)) as served:
+    async with listening(fleet.database, Limits(answer=12.0, requests=1)) as served:
         reader, writer = await asyncio.open_connection(served.host, served.port, limit=1024)
         writer.write(f"GET {_PODS} HTTP/1.1\r\nHost: localhost\r\n".encode() + AUTHORIZATION + b"\r\n")
         await reader.readuntil(b"\r\n\r\n")

@@ -72,12 +72,16 @@ async def test_a_log_is_followed_as_it_grows(log_plane: LogPlane, log_reading: L
         await reader.until(lambda reader: reader.lines == [b"one"])
         pod.log().write("two")
         await reader.until(lambda reader: reader.lines == [b"one", b"two"])
+        await log_plane.reads(silent)
         silent.log().write("at last")
         await other.until(lambda reader: reader.lines == [b"at last"])
 
 
-async def test_the_end_of_a_pod_ends_the_answer(log_plane: LogPlane, log_reading: LogSystem) -> None:
+async def test_the_end_of_a_pod_ends_the_answer(
+    log_plane: LogPlane, log_reading: LogSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pod that vanishes while it is followed: all it has written, and a clean end."""
+    monkeypatch.setattr(log_stream, "DRAIN", 5.0)
     namespace, [pod] = await log_plane.ready()
     pod.log().write("one")
     async with log_reading.follow(namespace, pod.name) as reader:
@@ -95,7 +99,7 @@ async def test_the_end_of_a_pod_whose_reader_is_slow(
     log_plane: LogPlane, log_reading: LogSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer that ends is whole: what the pod had written comes, however late it is taken."""
-    monkeypatch.setattr(log_stream, "DRAIN", 0.5)
+    monkeypatch.setattr(log_stream, "DRAIN", 3.0)
     namespace, [pod] = await log_plane.ready()
     pod.log().write(*(f"{number:05} {'x' * 1000}" for number in range(20_000)))  # more than lies on the way
     async with log_reading.follow(namespace, pod.name) as reader:
@@ -104,7 +108,7 @@ async def test_the_end_of_a_pod_whose_reader_is_slow(
         await asyncio.to_thread(
             log_plane.plane.kubectl, "-n", namespace, "delete", "pod", pod.name, "--grace-period=0", "--force"
         )
-        await asyncio.sleep(3)
+        await asyncio.sleep(3 * log_stream.DRAIN)
         reader.flowing.set()
         await reader.until(lambda reader: reader.ended)
         assert reader.broken is None

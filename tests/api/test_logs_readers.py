@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -9,8 +11,9 @@ from services.agent.scheduler import logs as scheduler
 from services.api.http.limits import Seats
 from services.api.logs import metrics
 from tests.logs.fixtures import LogPlane, LogSystem, Reader
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 MIB = 1024 * 1024
 
@@ -24,6 +27,20 @@ def sent() -> float:
     return float(scheduler.SENT._value.get())
 
 
+async def settled(value: Callable[[], float], seconds: float = 4.0) -> float:
+    """What a value is once it has stayed the same for so long."""
+    last, since = value(), time.monotonic()
+
+    def still() -> bool:
+        nonlocal last, since
+        if (now := value()) != last:
+            last, since = now, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    await until(still, 60)
+    return last
+
+
 async def test_a_slow_reader_slows_nobody(log_plane: LogPlane, log_reading: LogSystem) -> None:
     """What it does not take is not read for it: neither api nor agent keeps it. Another reader has it
     all at once, and so has the slow one as soon as it reads on."""
@@ -35,15 +52,15 @@ async def test_a_slow_reader_slows_nobody(log_plane: LogPlane, log_reading: LogS
     async with log_reading.follow(namespace, pod.name) as slow:
         slow.flowing.clear()
         await asyncio.to_thread(pod.log().write, *lines)
-        await asyncio.sleep(3)
-        taken = sent() - before
+        await until(lambda: sent() > before)
+        taken = await settled(sent) - before
         assert taken < 12 * MIB  # what sockets hold, and the api's buffer
         async with log_reading.follow(namespace, pod.name) as quick:
-            await quick.until(lambda reader: len(reader.data) == len(whole), 60)
+            await quick.until(lambda reader: len(reader.data) == len(whole), 100)
             assert bytes(quick.data) == whole
         assert sent() - before - len(whole) < taken + MIB
         slow.flowing.set()
-        await slow.until(lambda reader: len(reader.data) == len(whole), 60)
+        await slow.until(lambda reader: len(reader.data) == len(whole), 100)
         assert bytes(slow.data) == whole
 
 

@@ -86,7 +86,7 @@ def complete(writer: Writer, pods: list[LogPod]) -> Callable[[Reader], bool]:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_fifty_pods_while_the_broker_restarts(
     own_broker: RunningBroker,
     log_plane: LogPlane,
@@ -102,13 +102,13 @@ async def test_fifty_pods_while_the_broker_restarts(
         writer = Writer(pods, 6000)  # a fifth more: it may be late when it is stopped
         async with system.follow(namespace, labelSelector="app=load") as reader:
             with writer.writing():
-                await reader.until(lambda reader: whole_lines(reader) > 10_000, 30)
+                await reader.until(lambda reader: whole_lines(reader) > 10_000, 60)
                 await own_broker.kill()
                 await asyncio.sleep(2)
                 await own_broker.start()
                 behind = whole_lines(reader)
-                await reader.until(lambda reader: whole_lines(reader) > behind + 25_000, 40)
-            await reader.until(complete(writer, pods), 40)
+                await reader.until(lambda reader: whole_lines(reader) > behind + 25_000, 80)
+            await reader.until(complete(writer, pods), 80)
             assert lines_by_pod(reader) == {pod.name: list(range(writer.written)) for pod in pods}
             assert not reader.ended
         assert writer.rate >= 5000
@@ -123,6 +123,7 @@ async def test_the_agent_starts_again(
     namespace, pods = await log_plane.ready(4, "restarted")
     writer = Writer(pods, 800)
     async with log_reading.follow(namespace, labelSelector="app=restarted", tail=0) as reader:
+        await log_plane.reads(*pods)
         with writer.writing():
             await reader.until(lambda reader: len(reader.lines) > 1000)
             assert log_reading.agent

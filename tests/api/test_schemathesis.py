@@ -47,7 +47,7 @@ def _headers() -> list[str]:
     return [part for name, value in AUTHORIZED.items() for part in ("--header", f"{name}: {value}")]
 
 
-@pytest.mark.timeout(int(SECONDS or 0) + 180)
+@pytest.mark.timeout(int(SECONDS or 0) + 600)
 async def test_every_answer_is_as_documented(address: str, tmp_path: Path) -> None:
     """Valid, invalid and linked requests: no 5xx, no status, content type or shape that is not documented."""
     long = (

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from services.api.app import create_app, run
+from services.api.http import server
 from services.api.http.server import bind, serve
 from services.api.settings import ApiSettings
 from services.api.watch.hub import Hub
@@ -27,6 +28,7 @@ from tests.tokens import AUTHORIZED, NAME
 from tests.waiting import Stopwatch
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_sigterm_ends_it_within_three_seconds(broker: RunningBroker, database_url: str) -> None:
     """Also with a connection that is kept alive and one whose request never ends; the exit code is 0."""
@@ -59,8 +61,11 @@ async def until_ended(broker: RunningBroker, database_url: str) -> float:
             return time.monotonic() - started
 
 
-async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> None:
+async def test_a_request_under_way_is_answered_before_the_end(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stop waits for the answer that is being made, and then takes no more."""
+    monkeypatch.setattr(server, "GRACE", 30.0)
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
@@ -74,7 +79,9 @@ async def test_a_request_under_way_is_answered_before_the_end(fleet: Fleet) -> N
 
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(slow, listener))
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=40
+        ) as client:
             asked = asyncio.create_task(client.get("/livez"))
             await entered.wait()
             serving.cancel()
@@ -100,7 +107,9 @@ async def test_a_request_that_never_ends_does_not_hold_it_up() -> None:
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         host, port = listener.getsockname()
         serving = asyncio.create_task(serve(endless, listener))
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=40
+        ) as client:
             asked = asyncio.create_task(client.get("/"))
             await entered.wait()
             async with Stopwatch() as watch:
@@ -132,7 +141,7 @@ async def test_with_a_token_others_may_reach_it(broker: RunningBroker, database_
         assert any("in the clear" in str(line["event"]) for line in lines)
         port = str(lines[-1]["address"]).rpartition(":")[2]
         url, elsewhere = f"http://127.0.0.1:{port}/api/v1/clusters", {"Host": "atlhyper.example"}
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=40) as client:
             assert (await client.get(url, headers=elsewhere)).status_code == 401
             assert (await client.get(url, headers=elsewhere | AUTHORIZED)).status_code == 200
 
@@ -163,7 +172,7 @@ async def test_a_default_port_in_use_moves_to_the_next(broker: RunningBroker, da
             [moved] = [line for line in lines if "moved to the next free one" in str(line["event"])]
             assert lines[-1]["address"] == f"http://{moved['now']}"
             assert moved["now"] != "127.0.0.1:8080"
-            async with httpx.AsyncClient(headers=AUTHORIZED) as client:
+            async with httpx.AsyncClient(headers=AUTHORIZED, timeout=40) as client:
                 assert (await client.get(f"http://{moved['now']}/livez")).text == "ok\n"
 
 
@@ -187,6 +196,7 @@ def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
         load(ApiSettings)
 
 
+@pytest.mark.alone
 async def test_a_kept_connection_answers_at_once(fleet: Fleet, served: httpx.AsyncClient) -> None:
     """No 40 ms between head and body: the socket does not wait for the peer's delayed acknowledgement."""
     await fleet.heartbeat("prod-eu")
@@ -208,7 +218,9 @@ async def test_only_named_origins_may_read_it_in_a_browser(fleet: Fleet, origin:
     with bind("127.0.0.1:0", "API_LISTEN") as listener:
         serving = asyncio.create_task(serve(app, listener))
         host, port = listener.getsockname()
-        async with httpx.AsyncClient(base_url=f"http://{host}:{port}", headers=AUTHORIZED) as client:
+        async with httpx.AsyncClient(
+            base_url=f"http://{host}:{port}", headers=AUTHORIZED, timeout=40
+        ) as client:
             answer = await client.get("/api/v1/clusters", headers={"Origin": origin})
         assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
         serving.cancel()

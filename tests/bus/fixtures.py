@@ -16,7 +16,7 @@ import pytest
 
 from schemas import ids
 from services.runtime.bus import broker as embedded
-from services.runtime.bus import client, credentials, topology
+from services.runtime.bus import client, credentials, link, topology
 from services.runtime.bus.client import Bus
 from services.runtime.settings import BusSettings
 from tests.ports import free_port
@@ -86,6 +86,12 @@ async def own_broker(tmp_path: Path) -> AsyncIterator[RunningBroker]:
 
 
 Connect = Callable[..., Awaitable[Bus]]
+
+
+@pytest.fixture
+def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for two seconds is no broker that does not answer."""
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT", 20)
 
 
 @pytest.fixture

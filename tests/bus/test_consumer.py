@@ -20,7 +20,7 @@ from schemas.presence import Health, ServiceHeartbeat
 from schemas.topology import DEAD_LETTERS, HEARTBEATS, SNAPSHOTS, Stream
 from services.runtime.bus import consumer as consuming
 from services.runtime.bus import pull as pulling
-from services.runtime.bus.client import Bus, BusUnavailable
+from services.runtime.bus.client import RECONNECT_CAP, Bus, BusUnavailable
 from services.runtime.bus.consumer import (
     AckPosition,
     Consumer,
@@ -123,6 +123,7 @@ async def letters(bus: Connect, number: int) -> list[tuple[str, DeadLetter]]:
 async def test_a_delivery_says_what_the_stream_knows(own_broker: RunningBroker, bus: Connect) -> None:
     """Subject parsed, body decoded, type, stream sequence and the broker's time; lag counts down to 0."""
     agent, master = await bus(A.durable), await bus("master")
+    began = time.time()
     await publish(agent, 1, 5)
     reader = Reader(master, batch=2)
     async with reader.running():
@@ -131,7 +132,7 @@ async def test_a_delivery_says_what_the_stream_knows(own_broker: RunningBroker, 
     first = reader.seen[0]
     assert first.subject == subjects.parse(subjects.snapshot(A))
     assert (first.event_type, first.stream_sequence) == (registry.FRAME_PUBLISHED, 1)
-    assert abs(first.stream_time.timestamp() - time.time()) < 10
+    assert began - 1 < first.stream_time.timestamp() < time.time() + 1
     assert first.stream_time.tzinfo is not None
     assert reader.sequences == [1, 2, 3, 4, 5]
     assert max(reader.calls) <= 2
@@ -375,7 +376,7 @@ async def test_a_broker_killed_under_a_reader_costs_no_message_and_few_seconds(
         started = time.monotonic()
         await agent.wait_connected()
         await master.wait_connected()
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 4 * RECONNECT_CAP
         await publish(agent, 26, 30)
         await until(lambda: len(reader.seen) == 30)  # far below the time that a pull waits
     assert reader.sequences == list(range(1, 31))

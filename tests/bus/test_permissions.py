@@ -329,7 +329,7 @@ async def test_every_agent_writes_under_unguessable_ids(bus: Connect) -> None:
 async def reads(user: Bus, stream: str) -> None:
     """Create, ask and delete a consumer of one's own."""
     await user.api(f"$JS.API.STREAM.INFO.{stream}")
-    config = {"name": "probe", "ack_policy": "explicit", "inactive_threshold": 10**10}
+    config = {"name": "probe", "ack_policy": "explicit", "inactive_threshold": 60 * 10**9}
     await user.api(
         f"$JS.API.CONSUMER.CREATE.{stream}.probe", {"stream_name": stream, "config": config, "action": ""}
     )

@@ -27,7 +27,7 @@ def environment(folder: Path, variables: Mapping[str, str] | None = None) -> dic
 
 
 def run(
-    *arguments: str, folder: Path, variables: Mapping[str, str] | None = None, timeout: float = 40.0
+    *arguments: str, folder: Path, variables: Mapping[str, str] | None = None, timeout: float = 90.0
 ) -> subprocess.CompletedProcess[str]:
     """The finished command; `folder` becomes its working directory."""
     return subprocess.run(

@@ -11,12 +11,21 @@ from click.testing import CliRunner, Result
 from schemas.kubernetes.node import Node
 from schemas.kubernetes.pod import Pod, PodSpec, PodStatus
 from schemas.kubernetes.workload import Deployment
+from services.api.logs import session
 from services.cli.main import cli
+from services.persistence import tokens
 from tests.api.fixtures import Fleet, meta
 from tests.cli.standin import Agents
 from tests.tokens import TOKEN
 
 Run = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture(autouse=True)
+def _machine_may_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For longer than the API gives a look at its tokens, or an agent the start of a log."""
+    monkeypatch.setattr(tokens, "_PATIENCE", 30.0)
+    monkeypatch.setattr(session, "ANSWER", 30.0)
 
 
 @pytest.fixture

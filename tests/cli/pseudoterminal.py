@@ -1,11 +1,12 @@
 """Running `atlhyper` on a terminal, as a person in front of one does."""
 
+import codecs
 import os
 import pty
 import subprocess
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.cli.command import ATLHYPER, environment
@@ -17,11 +18,13 @@ def on_a_terminal(
     variables: Mapping[str, str] | None = None,
     typed: str = "",
     prompt: str = "[y/N]",
-    limit: float = 40.0,
+    seen: Callable[[str], object] = lambda _: None,
+    limit: float = 90.0,
     columns: int = 0,
 ) -> tuple[int, str]:
     """Exit code, and everything that the terminal has shown. `typed` is typed once `prompt` is there.
 
+    `seen`: is given all that is shown, whenever there is more.
     `columns`: how wide it is; 0: it does not say.
     """
     ours, theirs = pty.openpty()
@@ -37,6 +40,7 @@ def on_a_terminal(
     )
     os.close(theirs)
     shown, deadline = "", time.monotonic() + limit
+    decode = codecs.getincrementaldecoder("utf-8")().decode  # a character may come in two reads
     try:
         while True:
             try:
@@ -45,13 +49,14 @@ def on_a_terminal(
                 data = b""
             if not data:
                 break
-            shown += data.decode()
+            shown += decode(data)
             assert time.monotonic() < deadline, shown
+            seen(shown)
             if typed and prompt in shown:
                 os.write(ours, typed.encode())
                 typed = ""
-        return process.wait(10), shown
+        return process.wait(limit), shown
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(limit)
         os.close(ours)

@@ -1,6 +1,7 @@
 """The commands of the command line on the whole system: what they do is there in a real API server."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,10 @@ import yaml
 
 from services.cli.cluster.control_plane import ControlPlane
 from services.cli.cluster.nodes import node_manifest, schedulable_nodes
-from tests.cli.command import run
+from tests.cli.command import ATLHYPER, environment, run
 from tests.e2e.system import System
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
 
 Do = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -72,6 +73,8 @@ def read(plane: ControlPlane, namespace: str, what: str, path: str) -> str:
 def test_a_workload(do: Do, control_plane: ControlPlane, namespace: str) -> None:
     """Scaled, given another image, rolled back, restarted."""
     where = ("-n", namespace)
+    # There is a revision to go back to only once its controller has seen the first template.
+    control_plane.kubectl(*where, "rollout", "status", "--timeout=60s", "deploy/web")
     told = well(do("scale", "deploy/web", "--replicas", "3", *where))
     assert "replicas 1 → 3" in told
     assert read(control_plane, namespace, "deploy/web", "{.spec.replicas}") == "3"
@@ -130,20 +133,20 @@ def test_pods_are_deleted_and_evicted(
     well(do("delete", second, *where, "-y", "--evict"))
     system.until(another(second))
     (third,) = names()
-    system.until(
-        lambda: [row for row in system.rows("pods", namespace=namespace) if row["name"] == third[4:]]
-    )
+    # What is selected are rows: one of a pod that has gone would be a command for nothing.
+    system.until(lambda: [row["name"] for row in system.rows("pods", namespace=namespace)] == [third[4:]])
     well(do("delete", "pods", "-l", "app=web", *where, "-y"))
     system.until(another(third))
 
 
 @pytest.mark.usefixtures("deployment")
-def test_anything_is_deleted(do: Do, control_plane: ControlPlane, namespace: str) -> None:
+def test_anything_is_deleted(do: Do, system: System, control_plane: ControlPlane, namespace: str) -> None:
     """With what it owns, unless that is to be left; and a resource that is not collected."""
     where = ("-n", namespace)
-    control_plane.kubectl(*where, "wait", "--for=create", "--timeout=20s", "rs", "-l", "app=web")
+    control_plane.kubectl(*where, "wait", "--for=create", "--timeout=60s", "rs", "-l", "app=web")
     well(do("delete", "deploy/web", *where, "-y", "--cascade", "orphan"))
-    assert control_plane.kubectl(*where, "get", "deploy", "-o", "name") == ""
+    # It ends when the garbage collector has let go of what it owned.
+    system.until(lambda: control_plane.kubectl(*where, "get", "deploy", "-o", "name") == "")
     assert control_plane.kubectl(*where, "get", "rs", "-o", "name") != ""
     control_plane.kubectl(*where, "create", "serviceaccount", "robot")
     done = do("delete", "serviceaccounts.v1/robot", "-y")
@@ -198,12 +201,14 @@ def node(control_plane: ControlPlane) -> Iterator[str]:
     """A node of the test's own, Ready."""
     name = "to-be-drained"
     control_plane.kubectl("create", "-f", "-", stdin=json.dumps(node_manifest(name)))
-    control_plane.kubectl("wait", "--for=condition=Ready", "--timeout=30s", f"node/{name}")
+    control_plane.kubectl("wait", "--for=condition=Ready", "--timeout=60s", f"node/{name}")
     yield name
     control_plane.kubectl("delete", "node", name)
 
 
-def test_a_node(do: Do, system: System, control_plane: ControlPlane, namespace: str, node: str) -> None:
+def test_a_node(
+    do: Do, system: System, control_plane: ControlPlane, namespace: str, node: str, tmp_path: Path
+) -> None:
     """Cordoned, uncordoned, drained: its pods are gone, the progress is told, it takes no further ones."""
     unschedulable = ("node", node, "-o=jsonpath={.spec.unschedulable}")
     well(do("cordon", node))
@@ -216,14 +221,31 @@ def test_a_node(do: Do, system: System, control_plane: ControlPlane, namespace: 
         control_plane.kubectl(
             *("-n", namespace, "run", f"p{number}", "--image=example.com/p:1", f"--overrides={overrides}")
         )
-    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=30s", "pods", "--all")
+    control_plane.kubectl("-n", namespace, "wait", "--for=condition=Ready", "--timeout=60s", "pods", "--all")
     # Other tests may have DaemonSets, whose pods are on every node.
     refused = do("drain", node, "-y", "--ignore-daemonsets")
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "p0" in refused.stderr
-    done = do("drain", node, "-y", "--ignore-daemonsets", "--force", "--timeout", "60s")
-    assert "3 pods evicted" in well(done)
-    assert f"acted drain node/{node}: " in done.stderr
+    # A disruption budget holds it up, until it is seen that the progress is told.
+    budget = ("poddisruptionbudget", "all", "-n", namespace)
+    control_plane.kubectl("create", *budget, "--selector=run", "--min-available=3")
+    told = tmp_path / "told"
+    with told.open("w") as output:
+        draining = subprocess.Popen(
+            [ATLHYPER, "drain", node, "-y", "--ignore-daemonsets", "--force"],
+            env=environment(tmp_path, {"ATLHYPER_HOME": str(system.home)}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        system.until(lambda: re.search(rf"acted drain node/{node}: .* is held: .* \(0/3\)", told.read_text()))
+        control_plane.kubectl("delete", *budget)
+        assert draining.wait(120) == 0, told.read_text()
+    finally:
+        draining.kill()
+        draining.wait()
+    assert "3 pods evicted" in told.read_text()
     assert control_plane.kubectl("-n", namespace, "get", "pods", "-o", "name") == ""
     assert control_plane.kubectl("get", *unschedulable) == "true"
 

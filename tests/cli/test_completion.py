@@ -62,7 +62,7 @@ def test_the_script_is_one_of_that_shell(shell: str, tmp_path: Path) -> None:
     assert f"_ATLHYPER_COMPLETE={shell}_complete" in script.stdout
     if program := shutil.which(shell):
         check = ["--no-execute"] if shell == "fish" else ["-n"]
-        subprocess.run([program, *check], input=script.stdout, text=True, check=True, timeout=20)
+        subprocess.run([program, *check], input=script.stdout, text=True, check=True, timeout=60)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
@@ -77,7 +77,7 @@ def test_bash_completes(tmp_path: Path) -> None:
     variables = environment(tmp_path)
     variables["PATH"] = f"{ATLHYPER.parent}:{variables['PATH']}"
     told = subprocess.run(
-        ["bash", "-c", steps], env=variables, capture_output=True, text=True, timeout=30, check=True
+        ["bash", "-c", steps], env=variables, capture_output=True, text=True, timeout=60, check=True
     )
     assert told.stdout.split() == ["deployments"], told.stderr
 
@@ -104,7 +104,7 @@ async def offered_by(served: httpx.AsyncClient, line: str, folder: Path) -> list
     """What an API makes be offered: asked again, since nobody who types waits for a second or longer."""
     variables = {"ATLHYPER_URL": str(served.base_url), "ATLHYPER_TOKEN": TOKEN}
     offered: list[str] = []
-    for _ in range(5):
+    for _ in range(30):
         offered = offered or await asyncio.to_thread(completed, "bash", line, folder, variables)
     return offered
 

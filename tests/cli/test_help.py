@@ -17,6 +17,8 @@ HEAVY = ("nats", "kubernetes_asyncio", "litestar", "sqlmodel", "sqlalchemy", "al
 LEAVES = ["", *COMMANDS, "agent kubernetes", "db upgrade", "bus apply", "bus show", "bus credentials"]
 LEAVES += ["commands show", "commands wait", "commands cancel"]
 
+_YARDSTICK = "asyncio, http.server, sqlite3, unittest.mock, xml.dom.minidom"
+"""About 100 ms where the help takes 150."""
 _PROBE = f"""
 import sys
 from services.cli.main import cli
@@ -35,7 +37,7 @@ def test_help_loads_no_service(command: str, tmp_path: Path) -> None:
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "LOADED"
@@ -70,15 +72,17 @@ def test_the_master_promises_no_more_than_it_does(tmp_path: Path) -> None:
 
 
 def test_help_is_quick(tmp_path: Path) -> None:
-    """150 ms on an idle machine. What is limited is processor time: a busy machine cannot take that."""
-    best = min(_seconds("--help", tmp_path) for _ in range(5))
-    assert best < 0.4
+    """150 ms on an idle machine. What is limited is processor time: a busy machine cannot take that; one that
+    is slower than others needs as much longer for what Python brings along."""
+    best = min(_seconds(tmp_path, ATLHYPER, "--help") for _ in range(5))
+    yardstick = min(_seconds(tmp_path, sys.executable, "-c", f"import {_YARDSTICK}") for _ in range(5))
+    assert best < max(0.4, 3 * yardstick)
 
 
-def _seconds(argument: str, folder: Path) -> float:
+def _seconds(folder: Path, *command: str | Path) -> float:
     """Processor time of one run."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([ATLHYPER, argument], env=environment(folder), capture_output=True, check=True, timeout=20)
+    subprocess.run(command, env=environment(folder), capture_output=True, check=True, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -97,6 +101,6 @@ def test_python_m_services_is_the_same(tmp_path: Path) -> None:
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.stdout == run("--version", folder=tmp_path).stdout

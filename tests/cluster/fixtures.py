@@ -51,7 +51,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     control_plane.kubectl("create", "namespace", name)
     control_plane.kubectl(
-        "wait", "--for=create", "--timeout=20s", f"--namespace={name}", "serviceaccount/default"
+        "wait", "--for=create", "--timeout=50s", f"--namespace={name}", "serviceaccount/default"
     )
     yield name
     with suppress(ControlPlaneError):

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from services.runtime.listen import any_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -43,7 +43,7 @@ async def prepared(project: Path, *names: str) -> None:
     """What a person does first."""
     command = ["sh", str(ROOT / "deploy" / "compose" / "prepare"), *names]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=project, capture_output=True, text=True, timeout=30
+        subprocess.run, command, cwd=project, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
 
@@ -105,7 +105,7 @@ class Container:
 
     def _moved(self, match: re.Match[str]) -> str:
         if match[1] not in self._ports:
-            self._ports[match[1]] = any_port("127.0.0.1")
+            self._ports[match[1]] = free_port()
         # The broker's certificate is for this name, too.
         host = "localhost" if match[0].startswith("nats") else "127.0.0.1"
         return f"{host}:{self._ports[match[1]]}"

@@ -23,7 +23,7 @@ def render(folder: Path) -> list[Manifest]:
     """Every object of a kustomization."""
     kubectl = ensure_binaries(["kubectl"])["kubectl"]
     done = subprocess.run(
-        [kubectl, "kustomize", folder], check=True, capture_output=True, text=True, timeout=30
+        [kubectl, "kustomize", folder], check=True, capture_output=True, text=True, timeout=60
     )
     return list(yaml.safe_load_all(done.stdout))
 

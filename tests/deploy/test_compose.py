@@ -178,7 +178,7 @@ async def test_it_works(
     async def live() -> bool:  # once the master has committed its first heartbeat
         return bool(re.search(r"default-cluster +live", await cli.run("agents", **address)))
 
-    await until(live, 60)
+    await until(live, 150)
     assert "as they should be" in await cli.run("doctor", **address)
     for container in reversed(running):
         assert await container.stop() == 0, container.log[-2000:]
@@ -209,11 +209,11 @@ async def test_prepare_is_repeatable(tmp_path: Path) -> None:
     await prepared(tmp_path)
     assert {path.name: path.read_bytes() for path in secrets.iterdir()} == before
     strict = ["openssl", "verify", "-x509_strict", "-CAfile", "ca.crt", "broker.crt"]
-    verified = await asyncio.to_thread(subprocess.run, strict, cwd=secrets, capture_output=True, timeout=10)
+    verified = await asyncio.to_thread(subprocess.run, strict, cwd=secrets, capture_output=True, timeout=60)
     assert verified.returncode == 0, verified.stderr
     shown = ["openssl", "x509", "-in", "broker.crt", "-noout", "-ext", "subjectAltName"]
     text = (
-        await asyncio.to_thread(subprocess.run, shown, cwd=secrets, capture_output=True, timeout=10)
+        await asyncio.to_thread(subprocess.run, shown, cwd=secrets, capture_output=True, timeout=60)
     ).stdout
     for name in (
         b"DNS:nats",

@@ -23,7 +23,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 def test_the_linter_finds_nothing() -> None:
     """hadolint, which also reads the shell in it, has no complaint and is told to ignore none."""
     done = subprocess.run(
-        [PROGRAMS / "hadolint", "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, timeout=30
+        [PROGRAMS / "hadolint", "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, timeout=99
     )
     assert (done.returncode, done.stdout) == (0, "")
     assert "hadolint ignore" not in DOCKERFILE
@@ -92,7 +92,7 @@ def test_the_context_has_what_is_copied_and_no_secret() -> None:
         assert not let_through(private), private
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_its_steps_install_the_whole_product(tmp_path: Path) -> None:
     """Run on the context alone, the two `uv sync` make an environment with every file of ours and without the
     tools of developers; it holds all programs that the composition names."""
@@ -120,7 +120,7 @@ def test_its_steps_install_the_whole_product(tmp_path: Path) -> None:
             env=variables,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
         )
         if "network connectivity is disabled" in done.stderr:
             pytest.skip("the cache of uv has not all packages, and this test downloads none")

@@ -35,7 +35,7 @@ def applied(control_plane: ControlPlane) -> Iterator[ControlPlane]:
     control_plane.kubectl("apply", "--kustomize", str(OVERLAY))
     yield control_plane
     control_plane.kubectl("delete", "--kustomize", str(OVERLAY), "--wait=false")
-    control_plane.kubectl("wait", "--for=delete", "--timeout=60s", "namespace/atlhyper", timeout=70)
+    control_plane.kubectl("wait", "--for=delete", "--timeout=120s", "namespace/atlhyper", timeout=130)
 
 
 def role(rendered: list[Manifest], name: str) -> set[Right]:
@@ -85,7 +85,7 @@ async def doing(applied: ControlPlane, tmp_path: Path) -> AsyncIterator[tuple[Do
         yield found, proxy
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_each_right_is_used(
     doing: tuple[Doing, FaultProxy], cluster: Cluster, rendered: list[Manifest]
 ) -> None:
@@ -100,6 +100,7 @@ async def test_each_right_is_used(
     await cluster.create(*objects.values())
     for resource in SCALABLE:
         await cluster.settled(resource, "one") if resource != "replicasets" else None
+    await cluster.kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=55s")
     proxy.requests.clear()
     where = cluster.namespace
     for resource in SCALABLE:

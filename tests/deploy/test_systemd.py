@@ -13,10 +13,10 @@ from services.cli import services
 from services.runtime.bus import broker, client, credentials
 from services.runtime.bus import topology as runtime_topology
 from services.runtime.errors import EXIT_TEMPORARY
-from services.runtime.listen import any_port
 from services.runtime.settings import EXIT_CONFIG, BusSettings
 from tests.deploy import settings
 from tests.deploy.composition import PROGRAMS, ROOT, prepared
+from tests.ports import free_port
 
 FOLDER = ROOT / "deploy" / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))
@@ -124,7 +124,7 @@ def test_its_commands_exist(unit: Path) -> None:
             *(words if program.endswith("atlhyper") else []),
             "--help",
         ]
-        done = subprocess.run(help_of, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(help_of, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         for option in (word for word in words if word.startswith("--")):
             assert option in done.stdout
@@ -140,7 +140,7 @@ async def test_the_broker_of_the_unit(tmp_path: Path) -> None:
     given = tmp_path / "given"
     given.mkdir()
     await prepared(tmp_path)
-    listen = f"127.0.0.1:{any_port('127.0.0.1')}"
+    listen = f"127.0.0.1:{free_port()}"
     config = (ROOT / "deploy" / "nats" / "server.conf").read_text()
     sources = {
         "broker.conf": (FOLDER / "broker.conf").read_text(),
@@ -169,7 +169,7 @@ async def test_the_broker_of_the_unit(tmp_path: Path) -> None:
         assert (tmp_path / "state" / "jetstream").is_dir()
     finally:
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             code = await process.wait()
     assert code == 0
 

@@ -15,7 +15,7 @@ from services.cli.context import Running
 from tests.cli.command import ATLHYPER
 from tests.docs.snippets import ROOT, Command, File, Interrupt, NotRun, Shown, Step, missing
 
-LIMIT = 90.0
+LIMIT = 240.0
 """Seconds for one command, or until what a page shows is there."""
 DOCUMENTED = {"api": "127.0.0.1:8080", "nats": "127.0.0.1:4222"}
 """The addresses that pages are written with; a run has others where these are in use."""
@@ -167,7 +167,7 @@ class Desk:
         for _, terminal in reversed(self._running):
             if not terminal.ended:
                 terminal.interrupt()
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + 60
                 while not terminal.ended and time.monotonic() < deadline:
                     time.sleep(0.05)
             terminal.close()

@@ -146,7 +146,7 @@ def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sphinx", *options.split(), str(source), str(target)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=170,
     )
 
 

@@ -74,7 +74,8 @@ async def agent(own_broker: RunningBroker) -> AsyncIterator[BusAgent]:
     credentials.issue(own_broker.home, LOCAL.durable)
     embedded.reload(own_broker.home)
     async with client.connect(own_broker.settings(), LOCAL.durable, name="local", wait=True) as connection:
-        await asyncio.wait_for(connection.wait_connected(), 10)
+        async with asyncio.timeout(60):
+            await connection.wait_connected()
         source = FrameSource(target=LOCAL)
         source.held["pods", "demo", "shop-1"] = body_of("shop-1", "demo")
         agent = BusAgent(connection, source)

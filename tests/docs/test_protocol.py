@@ -67,7 +67,7 @@ async def test_a_third_party_proves_the_digest(
         [sys.executable, "-P", str(program), AGENTS[0].id, str(seed), own_broker.url],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=100,
         check=False,
         cwd=tmp_path,
     )

@@ -13,7 +13,7 @@ from tests.docs.desk import Desk
 from tests.docs.snippets import PAGES, ROOT, Command, NotRun, blocks, missing, steps
 from tests.postgres.server import Postgres
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"

@@ -51,7 +51,7 @@ async def run(database_url: str, folder: Path, out: Path, wanted: str) -> None:
             )
         try:
             await until(lambda: wanted in out.read_text() and '"as_of"' in out.read_text())
-            await until(lambda: "~" not in (folder / "position").read_text())
+            await until(lambda: re.fullmatch(r"[^~]+\n", (folder / "position").read_text()))
         finally:
             os.killpg(running.pid, signal.SIGKILL)
             await running.wait()

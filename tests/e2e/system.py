@@ -15,7 +15,7 @@ import httpx
 from tests.ports import free_port
 
 START = 120.0
-STOP = 30.0
+STOP = 90.0
 LISTENS = ("NATS_LISTEN", "API_LISTEN", "MASTER_METRICS_LISTEN", "AGENT_METRICS_LISTEN")
 
 
@@ -106,7 +106,7 @@ class System:
             if not token:
                 return rows
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 120.0) -> Any:
         """Wait for something; what `condition` returned."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):

@@ -20,7 +20,7 @@ from tests.cluster.throwaway import Throwaway
 from tests.e2e.system import System
 from tests.processes import ServiceProcess
 
-pytestmark = [pytest.mark.alone, pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 CLUSTERS = ("c1", "c2", "c3", "c4", "c5")
 FIRST, *OTHERS = CLUSTERS
@@ -125,7 +125,7 @@ class Restart:
             found = self.show()
             return None if found["state"] == "running" else found
 
-        found: dict[str, Any] = await asyncio.to_thread(self._system.until, look, 120)
+        found: dict[str, Any] = await asyncio.to_thread(self._system.until, look, 240)
         return found
 
     def resume(self) -> None:
@@ -154,7 +154,7 @@ async def test_the_next_cluster_follows_the_end_of_the_one_before(
                 items = system.get("/clusters")["items"]
                 return sum("act:restart" in item["capabilities"] for item in items) == len(CLUSTERS)
 
-            await asyncio.to_thread(system.until, able, 60)
+            await asyncio.to_thread(system.until, able)
             strategy = {"max_unavailable": 1, "max_failures": 0}
             of_labelled = Restart(system, "cart", label_selector=LABEL, strategy=strategy)
             _check_paused(await of_labelled.stopped(), planes)

@@ -26,7 +26,7 @@ from tests.cluster.throwaway import Throwaway
 from tests.e2e.selectable import KEYS, SPACES, VALUES, make_objects
 from tests.e2e.system import System
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
 
 SEED = 20261121
 SELECTORS = 300
@@ -122,7 +122,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             with System(home, plane.kubeconfig, "selected") as system:
                 stage = Stage(plane, http, home / "atlhyper.db")
                 for kind in KINDS.values():
-                    system.until(lambda kind=kind: asyncio.run(stage.is_held(kind)), 60)
+                    system.until(lambda kind=kind: asyncio.run(stage.is_held(kind)))
                 yield stage
 
 

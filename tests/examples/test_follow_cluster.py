@@ -13,6 +13,8 @@ from tests.bus.fixtures import AGENTS, Connect, RunningBroker
 from tests.master.agent import BusAgent
 from tests.persistence.frames import FrameSource, body_of
 
+pytestmark = pytest.mark.timeout(400)
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "follow_cluster.py"
 ALLOWED = {"nats-py", "nkeys", "pynacl", "cffi", "pycparser"}

@@ -48,7 +48,7 @@ class ApiServer:
 
     async def compact(self) -> int:
         """Have etcd forget every version but the current one of each key; the revision of now."""
-        async with httpx.AsyncClient(base_url=self.plane.layout.url("etcd"), timeout=10) as etcd:
+        async with httpx.AsyncClient(base_url=self.plane.layout.url("etcd"), timeout=60) as etcd:
             head = await etcd.post("/v3/kv/range", json={"key": base64.b64encode(b"none").decode()})
             revision = head.raise_for_status().json()["header"]["revision"]
             answer = await etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True})

@@ -186,8 +186,8 @@ async def _freeze_master(system: System, dice: random.Random) -> AsyncIterator[s
 
 # --- single steps ------------------------------------------------------------------------------------
 
-REACHED = 30.0
-"""Seconds within which the load takes a process to its step."""
+REACHED = 60.0
+"""Seconds within which the load takes a process to its step; it starts first."""
 
 
 def _killed_at(point: Point, name: str, most: int) -> Steps:

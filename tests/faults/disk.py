@@ -32,7 +32,7 @@ class Disk:
         await self._run("umount", "--lazy", str(self.folder))
 
     async def _run(self, *command: str) -> None:
-        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=10)
+        await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
 
     def fill(self) -> None:
         """Leave not one byte."""

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 
+from tests.ports import free_port
+
 CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of zero seconds: closing sends RST in place of FIN."""
@@ -170,10 +172,10 @@ class Proxy:
 
     async def _listen(self) -> None:
         if self._server is None:
+            self.listen_port = self.listen_port or free_port()  # nobody else takes it while the link is cut
             self._server = await asyncio.start_server(
                 self._accept, "127.0.0.1", self.listen_port, reuse_address=True
             )
-            self.listen_port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
         server, self._server = self._server, None

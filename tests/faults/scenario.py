@@ -13,7 +13,7 @@ from tests.faults.catalogue import FAULTS, IN_TURN
 from tests.faults.fault import Needs, Wrong
 from tests.faults.load import MARKER, Load
 from tests.faults.objects import LOAD_KINDS, NAMESPACE
-from tests.faults.report import FaultRow, Result
+from tests.faults.report import ENOUGH, FaultRow, Result
 from tests.faults.system import CLUSTER, SHORT, System
 from tests.postgres.server import Postgres
 
@@ -40,6 +40,9 @@ class Plan:
     """Under load before the first fault."""
     rate: float = 100.0
     """Changes per second that the load attempts."""
+    patience: float = 20.0
+    """For which a fault waits at most until it meets enough load, then lasts longer until it has met enough,
+    and the load goes on until it has touched every kind: a machine that stood still needs it."""
     replicas: int = 1
     """Of master and api."""
     variables: Mapping[str, str] = field(default_factory=lambda: SHORT)
@@ -108,9 +111,10 @@ class Scenario:
             self._dice.shuffle(faults)
         for name in faults:
             await self._fault(name)
+        await self._until(lambda _: not self._untouched(), self._plan.patience)
         await self._load.end()
         self._result.changes = len(self._system.recorder.acknowledged)
-        self._count_kinds()
+        self._result.untouched += self._untouched()
         await self._converge(self._mended or loop.time())
         return self._result
 
@@ -119,7 +123,8 @@ class Scenario:
         fault = FAULTS[name]
         await asyncio.sleep(self._plan.calm)
         recorder = self._system.recorder
-        start = loop.time()
+        patience = self._plan.patience
+        start = await self._until(lambda now: recorder.rate(now - LOOK, now) >= ENOUGH, patience)
         seconds = min(self._dice.uniform(*self._plan.outage), fault.longest)
         resumed: float | None = None
         choice, broken = "", start
@@ -130,6 +135,9 @@ class Scenario:
                     resumed = await self._recovery(RESUMES)
                 await asyncio.sleep(max(0.0, broken + seconds - loop.time()))
                 end = loop.time()
+                if not fault.stops_load:
+                    more = min(patience, broken + fault.longest - end)
+                    end = await self._until(lambda now: recorder.rate(broken, now) >= ENOUGH, more)
         except (Wrong, TimeoutError, aiohttp.ClientError) as wrong:
             self._result.violations.append(f"{name}: {str(wrong) or type(wrong).__name__}")
             end = loop.time()
@@ -149,6 +157,14 @@ class Scenario:
             f"  {name} {choice}: {row.outage:.1f} s, {row.rate_before:.0f}/s before, "
             + ("never recovered" if row.recovered is None else f"recovered in {row.recovered:.1f} s")
         )
+
+    async def _until(self, holds: Callable[[float], bool], seconds: float) -> float:
+        """The time at which it holds, or so many seconds are over."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + seconds
+        while not holds(now := loop.time()) and now < limit:
+            await asyncio.sleep(0.05)
+        return now
 
     async def _recovery(self, limit: float) -> float | None:
         """Seconds until a change written now is visible over REST; None: not within the limit."""
@@ -173,29 +189,36 @@ class Scenario:
             return ""
         return str(row["object"]["metadata"].get("labels", {}).get("mark", ""))
 
-    def _count_kinds(self) -> None:
+    def _untouched(self) -> list[str]:
         """A load that left out a kind proves nothing about it."""
         kinds = {kind.resource for kind in LOAD_KINDS}
-        for verb in ("create", "update", "delete"):
-            for resource in sorted(kinds - self._system.recorder.resources(verb)):
-                self._result.untouched.append(f"no {verb} of {resource} succeeded")
+        return [
+            f"no {verb} of {resource} succeeded"
+            for verb in ("create", "update", "delete")
+            for resource in sorted(kinds - self._system.recorder.resources(verb))
+        ]
 
     async def _converge(self, healed: float) -> None:
         loop = asyncio.get_running_loop()
         system = self._system
         wanted = await invariants.truth(system)
-        told = ["nothing was compared"]
-        while told and loop.time() - healed < self._plan.convergence:
+        while True:
             told = await self._compare(wanted)
-            if told:
+            over = loop.time() - healed >= self._plan.convergence
+            if told and not over:
                 await asyncio.sleep(0.2)
+                continue
+            equal = loop.time()
+            before, wanted = wanted, await invariants.truth(system)
+            if over or wanted == before:
+                break  # else what its author waited for no longer was done after all: compared once more
         if told:
             self._result.violations += [
                 f"not equal after {self._plan.convergence:.0f} s: {text}" for text in told
             ]
         else:
-            self._result.converged = loop.time() - healed
-        if await invariants.truth(system) != wanted:
+            self._result.converged = equal - healed
+        if wanted != before:
             self._result.violations.append("the harness: the cluster changed after the load had ended")
         self._result.violations += [
             *invariants.sequence_whole(await system.audit.steps()),

@@ -20,7 +20,6 @@ from services.runtime.bus import broker as embedded
 from services.runtime.bus import client, credentials, topology
 from services.runtime.bus.errors import BusError
 from services.runtime.errors import UserError
-from services.runtime.listen import any_port
 from services.runtime.settings import BusSettings
 from tests.cluster.throwaway import Throwaway
 from tests.faults import shim
@@ -30,6 +29,7 @@ from tests.faults.disk import MIB, Disk
 from tests.faults.proxy import Proxy
 from tests.faults.recorder import Recorder
 from tests.faults.supervised import SupervisedProcess
+from tests.ports import free_port
 from tests.postgres.server import Postgres
 from tests.tokens import AUTHORIZED, admit
 
@@ -121,7 +121,8 @@ class System:
         await asyncio.to_thread(self.plane.__enter__)
         self._stack.push_async_callback(asyncio.to_thread, self.plane.__exit__, None, None, None)
         await asyncio.to_thread(self.token.prepare)
-        self.broker = embedded.Broker(embedded.BrokerSettings(home=self.home, nats_listen="127.0.0.1:0"))
+        listen = f"127.0.0.1:{free_port()}"
+        self.broker = embedded.Broker(embedded.BrokerSettings(home=self.home, nats_listen=listen))
         credentials.issue(self.home, self.target.durable)
         self._stack.push_async_callback(self.stop_broker)
         await self.start_broker()
@@ -188,7 +189,7 @@ class System:
         )
 
     def _add(self, name: str, arguments: list[str], listen: str, **own: str) -> None:
-        address = f"127.0.0.1:{any_port('127.0.0.1')}"
+        address = f"127.0.0.1:{free_port()}"
         env = {
             **os.environ,
             "ATLHYPER_HOME": str(self.home),
@@ -235,7 +236,7 @@ class System:
         pid = self.broker.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(START):
             while self.broker.pid is not None:
                 await asyncio.sleep(0.02)
 

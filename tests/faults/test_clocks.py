@@ -12,7 +12,7 @@ from tests.faults.system import System
 from tests.postgres.server import Postgres
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.cluster,
     pytest.mark.skipif(COMPILER is None, reason="needs a C compiler, on Linux"),
 ]

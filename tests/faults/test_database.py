@@ -7,7 +7,7 @@ import pytest
 from tests.faults.scenario import Plan, run
 from tests.postgres.server import Postgres
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
 
 
 async def test_the_database_may_be_locked(tmp_path: Path) -> None:

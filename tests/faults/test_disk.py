@@ -8,7 +8,7 @@ from tests.faults.disk import MOUNTS
 from tests.faults.scenario import Plan, run
 from tests.faults.shim import COMPILER
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
 
 
 @pytest.mark.skipif(not MOUNTS, reason="only root on Linux mounts a small disk")

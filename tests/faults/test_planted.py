@@ -10,7 +10,7 @@ from tests.faults.scenario import Plan, run
 from tests.faults.system import SHORT
 from tests.postgres.server import Postgres
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
 
 PLANTED = {"master": "tests.faults.planted"}
 SEEN_AS = {
@@ -34,7 +34,7 @@ def _plan(bug: str) -> Plan:
         variables["AGENT_SNAPSHOT_FULL_INTERVAL"] = "1h"  # a new epoch would put it right
     if bug == "stale-owner":
         return replace(FROZEN, variables=variables)
-    return Plan(faults=(), load=5.0, convergence=5.0, variables=variables)
+    return Plan(faults=(), load=8.0, convergence=5.0, variables=variables)
 
 
 @pytest.mark.parametrize("bug", sorted(planted.BUGS))
@@ -58,15 +58,13 @@ async def test_an_owner_that_was_frozen_does_no_harm(tmp_path: Path, postgres: P
 
 async def test_without_a_bug_nothing_is_violated(tmp_path: Path) -> None:
     """The same run without a bug holds: what the others report is not the harness' own doing."""
-    plan = Plan(
-        faults=(), load=5.0, convergence=20.0, variables=SHORT | {"AGENT_SNAPSHOT_FULL_INTERVAL": "5s"}
-    )
+    plan = Plan(faults=(), load=8.0, variables=SHORT | {"AGENT_SNAPSHOT_FULL_INTERVAL": "5s"})
     result = await run(tmp_path / "run", 1, plan)
     assert not result.violations, result.text()
 
 
 async def test_a_run_without_load_is_void(tmp_path: Path) -> None:
     """Faults that met no load prove nothing, and the run says so."""
-    result = await run(tmp_path / "run", 1, Plan(faults=("api-killed",), rate=10.0))
+    result = await run(tmp_path / "run", 1, Plan(faults=("api-killed",), rate=10.0, patience=1.0))
     assert result.verdict == "void", result.text()
     assert "api-killed" in result.void

@@ -8,7 +8,7 @@ from tests.faults.scenario import Plan, run
 from tests.faults.system import SHORT
 from tests.postgres.server import Postgres
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
 
 
 async def test_any_replica_may_be_killed(tmp_path: Path, postgres: Postgres) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from tests.api.fixtures import Fleet
 from tests.bus.fixtures import RunningBroker
 from tests.cluster.throwaway import Throwaway
 from tests.tokens import AUTHORIZED
+from tests.waiting import until
 
 PODS = 250
 CONTAINERS = ("app", "sidecar")
@@ -144,6 +145,17 @@ class LogPlane:
             "-n", namespace, "wait", "--for=condition=Ready", "--timeout=50s", *names, timeout=60
         )
         return pods
+
+    async def reads(self, *pods: LogPod) -> None:
+        """Wait until kwok has these logs open: who wants none of what was there is given what comes now."""
+        open_files = Path(f"/proc/{self.plane.pid('kwok')}/fd")
+
+        def held() -> set[Path]:
+            with suppress(FileNotFoundError):  # one was closed meanwhile
+                return {file.readlink() for file in open_files.iterdir()}
+            return set()
+
+        await until(lambda: {pod.log().path.resolve() for pod in pods} <= held())
 
     async def ready(self, count: int = 1, app: str = "web", **more: Any) -> tuple[str, list[LogPod]]:
         """Pods with the label `app` that are Ready, by their names; before them their own namespace."""

@@ -48,7 +48,7 @@ TAKES = 0.8
 """Seconds of one effect: so many commands are under way, and not thousands done."""
 CALL = 10.0
 """Seconds of one request at most."""
-REACHED = 90.0
+REACHED = 180.0
 """Seconds within which commands take a process, which starts first, to its step."""
 FEWEST = 20
 """Commands that are under way at each step."""
@@ -60,7 +60,7 @@ EVERY = 3
 """Of the times that it comes by it stays at each third, or little would get done."""
 HOLDS = 600
 """The last time, counted from the first, at which it stays there: more than it comes by."""
-SETTLED = 120.0
+SETTLED = 240.0
 """Seconds within which everything has ended after the last kill."""
 TARGET = AGENTS[0]
 SCALE = ACTIONS[AgentKind.KUBERNETES]["scale"]
@@ -331,7 +331,7 @@ async def stage(broker: RunningBroker, database_url: str, folder: Path) -> Async
         await master.start()
         authors = Authors(session, f"http://{address}")
         async with AgentSide(broker, folder / "agent.db", world).running() as agent:
-            await until(authors.able, 90)
+            await until(authors.able, 180)
             authors.begin()
             try:
                 yield Stage(broker, {"api": api, "master": master}, agent, authors, audit, world)

@@ -107,7 +107,7 @@ async def test_what_is_held_is_canceled_at_once(
     await held(commands, command)
     await cancel(commands, command.id)
     await commands.hint(await bus("api"))
-    async with asyncio.timeout(10.0):  # it would be looked at after 30 s, and ends after 60 s
+    async with asyncio.timeout(20.0):  # it would be looked at after 30 s, and ends after 60 s
         await has(commands, command, CommandState.CANCELED)
     error = (await commands.result(command.id)).error
     assert error
@@ -130,6 +130,7 @@ async def test_what_is_held_expires_at_its_time(
     assert (error.code, "its agent was away" in error.message) == (ErrorCode.LATE, True)
 
 
+@pytest.mark.alone
 async def test_an_agent_that_is_back_gets_what_was_held(
     duty: CommandsDuty, commands: Commands, takers: Takers
 ) -> None:
@@ -148,7 +149,8 @@ async def test_an_agent_that_is_back_gets_what_was_held(
         for command in wanted:
             await commands.accept(command)
         await held(commands, wanted[0])
-        assert agent.deliveries == []
+        ids = {command.id for command in wanted}
+        assert ids.isdisjoint(id_ for id_, _ in agent.deliveries)  # what was done before may be asked about
         await beat(commands.db, A, agent.journal_id, 100 * (len(took) + 1))
         back = time.monotonic()
         await until(lambda: len(agent.effects) == 5)

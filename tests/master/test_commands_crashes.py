@@ -14,7 +14,7 @@ from tests.bus.fixtures import RunningBroker
 from tests.master.crashing import Stage, stage
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 TIMES = 5
 """Kills at each step."""

@@ -15,7 +15,7 @@ from schemas.ids import Target, kubernetes
 from schemas.presence import Health, Heartbeat
 from services.persistence.presence.liveness import AgentState
 from services.runtime.bus import broker as embedded
-from services.runtime.bus import credentials
+from services.runtime.bus import client, credentials
 from services.runtime.bus.client import Bus, BusError
 from services.runtime.tasks import cancelled
 from tests.bus.fixtures import Connect, RunningBroker
@@ -81,6 +81,11 @@ async def state(fleet: Fleet, target: Target) -> AgentState | None:
     return status.state if status else None
 
 
+async def is_live(fleet: Fleet, target: Target) -> bool:
+    """A beat that came late, since the machine stood still, makes it stale for a moment."""
+    return await state(fleet, target) is AgentState.LIVE
+
+
 async def begun(fleet: Fleet, twin: Twin) -> None:
     """Until the epoch of that twin counts, and its heartbeat has come."""
 
@@ -115,7 +120,7 @@ async def test_standby_is_called_at_each_beat_until_it_begins(
             await begun(fleet, winner)
             await asyncio.sleep(5 * INTERVAL)
             assert [what for what, _ in agent.heard if what == "resync"] == []
-            assert await state(fleet, loser.source.target) is AgentState.LIVE
+            await until(lambda: is_live(fleet, loser.source.target))
         await until(lambda: len([what for what, _ in agent.heard if what == "resync"]) >= 2)
         assert {body["epoch"] for what, body in agent.heard if what == "resync"} == {"e1"}
     await loser.begin("e3", "again")
@@ -140,11 +145,12 @@ async def test_stranger_is_refused_until_the_owner_is_lost(
         assert agent.heard[0] == ("superseded", {"epoch": "s1", "by": "e1", "instance": "instance-1"})
         async with stranger.beating("standby"):
             await asyncio.sleep(4 * INTERVAL)
+            await until(lambda: is_live(fleet, owner.source.target))
             status = await fleet.status(owner.source.target)
             assert status is not None
             assert status.rival is not None
             assert status.rival.heartbeat.instance == "instance-2"
-            assert (status.state, status.epoch, status.in_sync) == (AgentState.LIVE, "e1", True)
+            assert (status.epoch, status.in_sync) == ("e1", True)
             assert await fleet.rows(owner.source.target) == owner.source.held
     await owner.beat("stopping")
     async with stranger.beating("standby"):
@@ -161,6 +167,15 @@ async def test_stranger_is_refused_until_the_owner_is_lost(
     assert "the id now belongs to another instance" in master.log
 
 
+@pytest.fixture
+def quick_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents look for the broker more often, as they beat more often: with the default interval
+    one that finds it within the usual five seconds has missed nothing.
+    """
+    monkeypatch.setattr(client, "RECONNECT_CAP", client.RECONNECT_CAP / 10)
+
+
+@pytest.mark.usefixtures("quick_agents")  # before there is an agent
 async def test_outage_of_the_bus_is_one_alarm(
     master: MasterProcess, own_broker: RunningBroker, fleet: Fleet, agent: BusAgent, tmp_path: Path
 ) -> None:
@@ -193,7 +208,7 @@ async def test_outage_of_the_bus_is_one_alarm(
             async def told() -> bool:
                 return all(["bus" in await service.trouble() for service in (master, api)])
 
-            await until(told, 10)
+            await until(told)
             await asyncio.sleep(5 * INTERVAL)
             await own_broker.start()
             await until(lambda: agent.bus.connected)
@@ -256,6 +271,7 @@ class Herd:
         await agent.send(*frames, agent.source.digest())
 
 
+@pytest.mark.timeout(400)
 async def test_resync_storm_is_taken_a_few_at_a_time(
     master: MasterProcess, own_broker: RunningBroker, fleet: Fleet, bus: Connect
 ) -> None:
@@ -270,7 +286,7 @@ async def test_resync_storm_is_taken_a_few_at_a_time(
     async def join(target: Target) -> None:
         async with limit:
             connection = await bus(target.durable, wait=True)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await connection.wait_connected()
             await herd.join(connection, target)
 
@@ -279,7 +295,7 @@ async def test_resync_storm_is_taken_a_few_at_a_time(
     async def all_whole() -> bool:
         return not herd.at_work and all(source.epoch == "e2" for source in herd.sources)
 
-    await until(all_whole, 60)
+    await until(all_whole, 180)
     for source in herd.sources:
         await fleet.until_rows(source)
     assert 1 < herd.most <= 8

@@ -241,7 +241,11 @@ async def test_it_tells_how_it_is(master: MasterProcess, fleet: Fleet, agent: Bu
         return 'atlhyper_master_frames_total{verdict="applied"} 3.0' in await metrics()
 
     await until(three_frames)
-    assert not await master.trouble()
+
+    async def well() -> bool:
+        return not await master.trouble()
+
+    await until(well)
     ready = await master.readyz()
     for name in ("bus", "database", "consumers", "lag"):
         assert name in ready

@@ -26,7 +26,7 @@ async def play(broker: RunningBroker, messages: list[Message]) -> None:
     """Publish them as their agent did: same subjects, headers and bytes, with its credential."""
     seed = broker.settings().seed_file(TARGET.durable)
     link = await nats.connect(broker.url, nkeys_seed=str(seed), inbox_prefix=topology.inbox(TARGET.durable))
-    stream: JetStreamContext = link.jetstream()
+    stream: JetStreamContext = link.jetstream(timeout=30)
     for message in messages:
         await stream.publish(message.subject, message.data, headers=message.headers)
     await link.close()

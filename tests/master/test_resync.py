@@ -32,9 +32,10 @@ async def test_one_after_the_other(resyncs: Resyncs, agent: BusAgent, second_age
     await until(lambda: len(first.heard) >= 3)
     assert second.heard == []
     resyncs.begun(first.source.target)
-    await asyncio.sleep(0.2)
+    await Superseding(resyncs._teller, 60.0).tell(first.source.target, "e1", "e2", "")
+    await until(lambda: first.heard[-1][0] == "superseded")  # behind a request that was under way
     asked = len(first.heard)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.6)
     assert (len(first.heard), second.heard) == (asked, [])
     resyncs.in_sync(first.source.target, "e2")
     await until(lambda: second.heard)
@@ -117,7 +118,7 @@ async def test_what_a_stray_epoch_lacks_is_not_asked_for_ever(resyncs: Resyncs, 
 
 async def test_loser_is_not_told_for_every_frame(bus: Connect, agent: BusAgent) -> None:
     """A hundred frames in a moment make one message."""
-    superseding = Superseding(Teller(await bus("master")), 5.0)
+    superseding = Superseding(Teller(await bus("master")), 60.0)
     for _ in range(100):
         await superseding.tell(agent.source.target, "e1", "e2", "instance-1")
     await until(lambda: agent.heard)

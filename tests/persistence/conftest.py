@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from services.persistence.database.engine import Database
 from services.persistence.database.migrate import upgrade
@@ -16,6 +17,10 @@ from services.persistence.database.postgresql import Limits
 
 PATIENT = Limits(statement=60.0, answer=61.0, lock=30.0, idle=30.0)
 """A test that the machine has stopped for some seconds, say for its disk, finds its transaction as it was."""
+
+UNHURRIED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+"""Of properties whose examples each have a database. Such a list takes the place of the profile's, which has
+`too_slow`."""
 
 
 def url_of(path: Path) -> str:

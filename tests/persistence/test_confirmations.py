@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.envelope import Envelope
@@ -16,7 +16,7 @@ from services.persistence.database.engine import Database
 from services.persistence.events import confirmations
 from services.persistence.events.confirmations import Mark, SpoolId, mark_of
 from services.persistence.events.store import store_events
-from tests.persistence.conftest import PATIENT
+from tests.persistence.conftest import PATIENT, UNHURRIED
 from tests.persistence.frames import START, Log, only_row
 from tests.persistence.test_events import observed
 
@@ -34,7 +34,7 @@ SENT = st.lists(
 
 
 @pytest.mark.timeout(180)  # each example has a database of its own
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(UNHURRIED, max_examples=60)
 @given(sent=SENT, size=st.integers(1, 5))
 def test_only_what_is_committed_is_confirmed(
     new_url: Callable[[], str], sent: list[tuple[int, int]], size: int

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ContractError
@@ -17,7 +17,7 @@ from services.persistence.cursors import CursorStore
 from services.persistence.database.engine import Database
 from services.persistence.events.store import ObservedEvent, store_events
 from services.persistence.queries import EventFilter
-from tests.persistence.conftest import PATIENT
+from tests.persistence.conftest import PATIENT, UNHURRIED
 from tests.persistence.frames import START, Log
 
 
@@ -91,7 +91,7 @@ VERSIONS = st.lists(
 
 
 @pytest.mark.timeout(180)  # each example has a database of its own
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(UNHURRIED, max_examples=60)
 @given(versions=VERSIONS, order=st.randoms(use_true_random=False), size=st.integers(1, 5))
 def test_rows_do_not_depend_on_the_order_of_arrival(
     new_url: Callable[[], str], versions: list[ObservedEvent], order: object, size: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.frames import Frame, Phase, Put
@@ -20,7 +20,7 @@ from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import ReceivedFrame
 from services.runtime.bus.backlog import Backlog, Room
 from services.runtime.bus.delivery import Message
-from tests.persistence.conftest import PATIENT
+from tests.persistence.conftest import PATIENT, UNHURRIED
 from tests.persistence.frames import CrashError, CrashingDatabase, FrameSource, Held, Log, body_of, rows
 
 
@@ -123,7 +123,7 @@ TURN = st.builds(
 
 
 @pytest.mark.timeout(180)  # each example has a database of its own
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(UNHURRIED, max_examples=80)
 @given(
     steps=st.lists(STEP, min_size=1, max_size=40),
     turns=st.lists(TURN, min_size=1, max_size=8),

@@ -208,7 +208,7 @@ async def test_renewal_waits_for_no_writer(new_url: Callable[[], str]) -> None:
             writing += 1
             await asyncio.Event().wait()
 
-    async with Database(url, limits=PATIENT) as db, Database(url) as other:
+    async with Database(url, limits=PATIENT) as db, Database(url, limits=PATIENT) as other:
         one, two = Leases(db, "one", 60.0), Leases(other, "two", 60.0)
         held = await must_take(one)
         crowd = [asyncio.create_task(write()) for _ in range(2 * CONNECTIONS)]
@@ -300,7 +300,7 @@ async def test_commits_are_in_the_order_of_the_fences(new_url: Callable[[], str]
     committed: list[tuple[int, int]] = []
     """Fence, and the number that the transaction found and raised."""
 
-    async with Database(url) as setup:
+    async with Database(url, limits=PATIENT) as setup:
         await Leases(setup, "setup", 60.0).declare([NAME])
         async with setup.write() as session:
             zero = {"latest": _at(0), "continuous_since": _at(0)}

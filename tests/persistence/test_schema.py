@@ -12,7 +12,7 @@ from services.persistence.database import migrate
 from services.persistence.database.engine import Database
 from services.persistence.database.errors import RevisionError
 from services.persistence.database.probe import DatabaseProbe
-from tests.persistence.conftest import only_on, url_of
+from tests.persistence.conftest import PATIENT, only_on, url_of
 
 
 @only_on("sqlite")
@@ -73,7 +73,7 @@ async def set_revision(db: Database, revision: str, needs: str) -> None:
 async def test_unknown_revision_is_refused_by_name(new_url: Callable[[], str]) -> None:
     """A database that a newer version has changed beyond our use is left alone, by check and by upgrade."""
     url = new_url()
-    async with Database(url) as db:
+    async with Database(url, limits=PATIENT) as db:
         await set_revision(db, "9999", needs="9000")
         with pytest.raises(RevisionError, match="revision 9999, which this version does not know"):
             await migrate.check_revision(db)
@@ -93,7 +93,7 @@ async def test_running_service_ends_when_the_database_has_moved_beyond_it(db: Da
 async def test_newer_revision_that_older_code_can_use_is_accepted(new_url: Callable[[], str]) -> None:
     """The database says which code it needs at least, and only what is older is refused."""
     url = new_url()
-    async with Database(url) as db:
+    async with Database(url, limits=PATIENT) as db:
         await set_revision(db, "9999", needs=migrate.head())
         await migrate.check_revision(db)
     assert await migrate.upgrade(url) == ("9999", "9999")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.frames import Frame
@@ -18,7 +18,7 @@ from services.persistence.database.engine import Database, Session
 from services.persistence.queries import BadContinue, ResourceFilter, UnknownColumn
 from services.persistence.queries.sorting import LENGTH
 from services.persistence.state.applier import FrameApplier
-from tests.persistence.conftest import PATIENT
+from tests.persistence.conftest import PATIENT, UNHURRIED
 from tests.persistence.frames import FrameSource, Log, apply_all
 
 PODS = ResourceFilter(resource="pods")
@@ -75,7 +75,7 @@ WRITE = st.tuples(st.sampled_from(CLUSTERS), st.sampled_from(NAMES), st.one_of(s
 
 
 @pytest.mark.timeout(180)  # each example has a database of its own
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(UNHURRIED, max_examples=12)
 @given(
     before=st.lists(WRITE, min_size=8, max_size=25),
     between=st.lists(st.lists(WRITE, max_size=3), max_size=8),

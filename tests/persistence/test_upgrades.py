@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from services.persistence.database import migrate
 from services.persistence.database.engine import Database
-from tests.persistence.conftest import url_of
+from tests.persistence.conftest import PATIENT, url_of
 
 REVISIONS = [step.revision for step in ScriptDirectory.from_config(migrate.config()).walk_revisions()][::-1]
 STEPS = list(itertools.pairwise(REVISIONS))
@@ -37,7 +37,7 @@ def connect(empty_url: str) -> Callable[..., Any]:
     """`await connect(f)`: what `f` returns, called with a connection of its own, in a transaction."""
 
     async def run(work: Callable[[sa.Connection], Any]) -> Any:
-        async with Database(empty_url) as db, db.write() as session:
+        async with Database(empty_url, limits=PATIENT) as db, db.write() as session:
             return await (await session.connection()).run_sync(work)
 
     return run
@@ -138,7 +138,7 @@ async def test_all_migrations_give_the_declared_tables(empty_url: str, connect: 
     assert await migrate.upgrade(empty_url) == (REVISIONS[0], migrate.head())
     assert await connect(migrate.differences) == []
     assert await migrate.upgrade(empty_url) == (migrate.head(), migrate.head())
-    async with Database(empty_url) as db:
+    async with Database(empty_url, limits=PATIENT) as db:
         await migrate.check_revision(db)
 
 

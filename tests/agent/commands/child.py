@@ -37,7 +37,7 @@ from tests.agent.commands.running import running
 from tests.agent.commands.world import World, WorldActions
 from tests.waiting import until
 
-PATIENCE = 20.0
+PATIENCE = 50.0
 AT_ONCE = 4
 """Commands that are handed out together with `hold`, else each comes alone."""
 AHEAD = timedelta(hours=3)

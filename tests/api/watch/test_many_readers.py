@@ -23,7 +23,7 @@ async def test_too_many_readers_are_turned_away_and_gone_ones_noticed(
         await first.synced()
         async with (
             follow(one.url) as second,
-            httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED) as client,
+            httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED, timeout=40) as client,
         ):
             await second.synced()
             refused = await client.get("/api/v1/watch")

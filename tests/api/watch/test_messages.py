@@ -20,7 +20,7 @@ async def test_changes_come_as_the_lists_show_them(one: Replica, cluster: Cluste
         await cluster.delete("web-0")
         await cluster.fleet.event("prod-eu", "e1")
         await reader.until(lambda reader: len(reader.messages) >= 4)
-        async with httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED) as client:
+        async with httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED, timeout=40) as client:
             items = (await client.get("/api/v1/clusters/prod-eu/pods")).json()["items"]
             events = (await client.get("/api/v1/events")).json()["items"]
     _, added, gone, event = reader.messages

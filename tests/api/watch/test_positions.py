@@ -14,7 +14,7 @@ from tests.tokens import AUTHORIZED
 
 async def test_from_a_list_on_nothing_is_missed(one: Replica, other: Replica, cluster: Cluster) -> None:
     """The `position` of a list is where the watch goes on, on the other replica too."""
-    async with httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED) as client:
+    async with httpx.AsyncClient(base_url=one.url, headers=AUTHORIZED, timeout=40) as client:
         listed = (await client.get("/api/v1/clusters/prod-eu/pods")).json()
         events = (await client.get("/api/v1/events")).json()
     assert events["position"] == listed["position"]

@@ -58,6 +58,7 @@ async def test_a_reader_that_moves_to_the_other_api_sees_what_it_missed_in_order
         assert mirror_of(reader.messages + again.messages) == await table(database)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_sigterm_sends_readers_away_at_once(broker: RunningBroker, database_url: str) -> None:
     """`bye` with a short retry and the position, then the end; the process is gone within 3 seconds."""
@@ -139,6 +140,7 @@ async def cpu_seconds(client: httpx.AsyncClient) -> float | None:
     return None
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_a_hundred_readers_at_a_hundred_changes_a_second(
     broker: RunningBroker, database_url: str, bus: Connect

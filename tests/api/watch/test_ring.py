@@ -21,6 +21,7 @@ from tests.api.fixtures import Fleet
 from tests.api.watch.changing import Cluster
 from tests.api.watch.following import Replica, follow, replica
 from tests.bus.fixtures import Connect
+from tests.waiting import until
 
 
 async def sent(hub: Hub, position: Position, many: int) -> list[str]:
@@ -103,6 +104,9 @@ async def test_a_nudge_is_heard_at_once(
     async with replica(database_url) as one, follow(one.url) as reader:
         await (await bus("api")).subscribe(ALL_NUDGES, one.hub.nudge)
         await reader.synced()
+        await until(
+            lambda: any(one.hub.head)
+        )  # the look with which it begins, which may come after the reader
         await cluster.put("web-0", status="Nudged")
         await asyncio.sleep(0.3)
         assert not reader.of("put")

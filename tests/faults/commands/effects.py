@@ -6,6 +6,7 @@ The store counts how often each object was written, whoever asked for it.
 
 import base64
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -90,7 +91,10 @@ class AuditLog:
         files = sorted(self.path.parent.glob("*.log"), key=lambda file: file.stat().st_mtime)
         for file in files:
             with file.open("rb") as log:
-                inode = file.stat().st_ino
+                about = os.fstat(log.fileno())  # not of its name, which may be another file's by now
+                inode = about.st_ino
+                if about.st_size < self._read_to.get(inode, 0):
+                    self._read_to[inode] = 0  # another file, with the number of one that was thrown away
                 log.seek(self._read_to.get(inode, 0))
                 for line in log:
                     if not line.endswith(b"\n"):

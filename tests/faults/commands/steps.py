@@ -25,7 +25,7 @@ MET = 1.0
 times that before its own kill, which ends the hold."""
 WISHED = 0.3
 """Share of the commands that somebody wants ended, on the way to a step of such a wish."""
-TRIES = 5
+TRIES = 10
 """Times that a process is taken to its step until the kill meets enough."""
 
 

@@ -33,7 +33,7 @@ async def delete_with_unread_results(on: Stage) -> None:
     subject = f"{subjects.up(on.system.target).removesuffix('>')}result.*"
     hearing = await on.system.reader.subscribe(subject, hear)
     await on.system.agent_broker.mend()
-    await until(lambda: len(results) >= UNREAD and len(on.system.recorder.heard) > events, 30)
+    await until(lambda: len(results) >= UNREAD and len(on.system.recorder.heard) > events, 60)
     await hearing.close()
     await on.system.kill_broker()
     on.system.delete_broker_store()
@@ -48,4 +48,4 @@ async def _sent_and_unfetched(on: Stage) -> None:
     def unfetched() -> bool:
         return sum(command.state == "sent" for command in on.driver.commands) >= UNREAD
 
-    await on.driver.keep(unfetched, 30)
+    await on.driver.keep(unfetched, 60)

@@ -18,7 +18,7 @@ from tests.faults.commands.scenario import HEARD_LONG, Result, Stage, check, sta
 from tests.faults.commands.world import NAMESPACE
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.cluster]
 
 COMMANDS = 500
 TIMES = 20
@@ -95,7 +95,7 @@ async def test_each_of_many_commands_delivered_many_times_has_one_effect(tmp_pat
             await on.driver.ask(await on.world.next())
 
         await _each(ask, range(COMMANDS))
-        await until(lambda: len(copies.heard) == COMMANDS, 60)
+        await until(lambda: len(copies.heard) == COMMANDS, 120)
         deliveries = list(copies.heard) * (TIMES - 1)
         on.dice.shuffle(deliveries)
         await _each(copies.copy, deliveries)

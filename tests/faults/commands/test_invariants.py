@@ -306,3 +306,6 @@ def test_the_audit_log_is_read_on_when_it_was_set_aside(tmp_path: Path) -> None:
     assert [found.command_id for found in log.read()] == ["a", "b", "c", "unsaid"]
     assert [found.certain for found in log.read()] == [True, True, True, False]
     assert list(log.of_commands(["b", "z"])) == ["b", "z"]
+    path.write_text("")  # as a new file that has the number of one that was thrown away
+    write("d")
+    assert [found.command_id for found in log.read()] == ["a", "b", "c", "unsaid", "d"]

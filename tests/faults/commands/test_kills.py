@@ -13,7 +13,7 @@ from tests.faults.load import Load
 from tests.faults.system import System
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(2400), pytest.mark.cluster]
 
 
 async def test_any_step_of_a_command_may_be_the_last_one(tmp_path: Path) -> None:
@@ -35,12 +35,12 @@ async def test_the_brokers_store_may_be_deleted(tmp_path: Path) -> None:
     """
     result = Result(1)
     async with (
-        stage(tmp_path / "run", 1, whims=False, variables=HEARD_LONG) as on,
+        stage(tmp_path / "run", 1, seconds=240, whims=False, variables=HEARD_LONG) as on,
         Load(on.system.plane, on.system.recorder, 1, 30.0) as load,
     ):
         await load.prepare()
         load.begin()
-        await on.driver.keep(lambda: any(command.ended for command in on.driver.commands), 30)
+        await on.driver.keep(lambda: any(command.ended for command in on.driver.commands), 60)
         await store.delete_with_unfetched_commands(on)
         await store.delete_with_unread_results(on)
         await load.end()

@@ -11,7 +11,7 @@ from tests.faults.commands.scenario import HEARD_LONG, VARIABLES, Result, check,
 from tests.faults.commands.steps import Step
 from tests.faults.load import Load
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.cluster]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.cluster]
 
 PLANTED = {"agent": "tests.faults.commands.planted"}
 KILLS = [Step(Point.COMMAND_AFTER_EFFECT, "agent")] * 2

@@ -6,11 +6,12 @@ or a `dynamic` is about is no other's: they name no object, so that none waits f
 them have done to one object at a time cannot always be told apart after a crash.
 """
 
+import asyncio
 import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +33,8 @@ DRAINED = 2
 """Pods of a node that is drained."""
 GENERATED = "generated-"
 """How the names begin that the API server has chosen."""
+MADE = 60.0
+"""Seconds within which the API server has made an object, where it has been asked again and again."""
 _IMAGE = "registry.example/app"
 _POD = {
     "automountServiceAccountToken": False,
@@ -313,9 +316,16 @@ class World:
     ) -> None:
         body = {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}, **more}
         headers = {"Content-Type": "application/json"}
-        async with self._session.post(path, data=json.dumps(body), headers=headers) as answer:
-            if answer.status not in (201, 409):
-                raise AssertionError(f"POST {path}: {answer.status} {(await answer.text())[:300]}")
+        async with asyncio.timeout(MADE):
+            while True:
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with self._session.post(path, data=json.dumps(body), headers=headers) as answer:
+                        if answer.status in (201, 409):
+                            return
+                        if answer.status < 500 and answer.status != 429:
+                            text = (await answer.text())[:300]
+                            raise AssertionError(f"POST {path}: {answer.status} {text}")
+                await asyncio.sleep(0.2)
 
 
 def _config_map(name: str) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Script:
         self.refused: list[KubernetesError] = []
         """What the server says to the versions we hold."""
         self.watched_from: list[str] = []
+        self.silent = False
+        """Whether it is at its end."""
 
     async def pages(self, kind: Kind, namespace: str) -> AsyncIterator[Page]:
         act = self.acts.pop(0)
@@ -57,6 +59,7 @@ class Script:
         self.watched_from.append(resource_version)
         yield Change(ChangeType.BOOKMARK, resource_version)
         if not self.acts:
+            self.silent = True
             await asyncio.sleep(3600)
         act = self.acts.pop(0)
         assert isinstance(act, tuple)
@@ -93,9 +96,8 @@ class Stage:
         """Run until the script is at its end; what a reader holds then."""
         task = asyncio.create_task(self.reflector.run())
         async with asyncio.timeout(30):
-            while self.script.acts or self.status.state is not CollectionState.SYNCED:
+            while not self.script.silent or self.status.state is not CollectionState.SYNCED:
                 await asyncio.sleep(0.001)
-        await asyncio.sleep(0.01)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         held: dict[Key, int] = {}
