@@ -96,6 +96,7 @@ def patches(plane: ControlPlane, name: str) -> list[tuple[datetime, datetime]]:
         if entry["verb"] == "patch"
         and (entry["objectRef"].get("resource"), entry["objectRef"].get("name")) == ("deployments", name)
         and entry["stage"] == "ResponseComplete"
+        and entry["responseStatus"]["code"] != 409  # a controller was quicker: it looks again
     ]
 
 
