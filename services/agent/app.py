@@ -45,6 +45,8 @@ CAPABILITIES: dict[AgentKind, Callable[[AgentSettings], AbstractAsyncContextMana
 
 TABLES = (*spool_tables.TABLES, *journal_rows.TABLES)
 """Of the state file."""
+ASKED_EACH = 300.0
+"""Seconds between two questions what we may do there: rights come and go, also with a server's start."""
 GOOD = (CollectionState.SYNCED, CollectionState.OFF)
 
 
@@ -130,7 +132,7 @@ class Agent:
         await self.gateway.on_confirmed(self.events.confirmed)
         await self.gateway.on_logs_requested(self.logs.requested)
         service.supervise("heartbeats", self.heartbeats.run)
-        service.supervise("announce", _each(self._settings.snapshot_full_interval, self.announce))
+        service.supervise("announce", _each(ASKED_EACH, self.announce))
         service.supervise("events", lambda: self.standby.while_serving(self.events.run))
         service.supervise("snapshots", lambda: self.standby.while_serving(self.snapshots.run))
         service.supervise("journal", self.commands.recover)

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import stat
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from schemas.frames import Phase
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState
 from services.agent.kubernetes.sdk import client, credentials
+from services.agent.kubernetes.service.reflector import REFUSED_CAP
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.backoff import Backoff
-from services.runtime.errors import UserError
+from services.runtime.errors import EXIT_TEMPORARY, UserError
 from tests.agent.fixtures import Heard, RunAgent
 from tests.agent.proxy import Fault, FaultProxy
 from tests.agent.test_bad_answers import status
@@ -113,6 +115,42 @@ async def test_a_store_that_was_set_back(
         assert "kept" in names(heard)
     told = [i.reason for beat in heard.heartbeats for i in beat.collection if "Too large" in i.reason]
     assert told
+
+
+async def test_a_server_that_has_not_read_its_rules_yet(
+    run_agent: RunAgent, control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """Right after its start an API server may refuse what is allowed: that is asked again within seconds, not
+    only after the minute after which a right is looked for that is really missing.
+    """
+    async with (
+        FaultProxy(control_plane, tmp_path) as proxy,
+        run_agent(
+            AGENT_KUBECONFIG=str(proxy.kubeconfig),
+            AGENT_NAMESPACES=namespace,
+            AGENT_TIMEOUT_WATCH="2s",
+            AGENT_SNAPSHOT_INTERVAL="500ms",
+        ) as heard,
+    ):
+        await heard.until(lambda h: h.synced() == STATE_KINDS)
+        refusing = proxy.add(Fault(CONFIGMAPS, answer=status(403, "configmaps is forbidden"), times=2))
+        await heard.until(lambda _: refusing.done == refusing.times)
+        began = time.monotonic()
+        await asyncio.to_thread(control_plane.kubectl, "create", "configmap", "after", "-n", namespace)
+        await heard.until(lambda h: (namespace, "after") in h.objects(CONFIGMAPS))
+        assert time.monotonic() - began < REFUSED_CAP / 2
+
+
+async def test_a_server_that_refuses_at_our_start(
+    run_agent: RunAgent, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    """It may be its start too: who keeps the agent running is told to begin again (EX_TEMPFAIL)."""
+    async with FaultProxy(control_plane, tmp_path) as proxy:
+        proxy.add(Fault("version", answer=status(403, "User cannot get path /version")))
+        with pytest.raises(UserError, match="cannot get path /version") as refused:
+            async with run_agent(AGENT_KUBECONFIG=str(proxy.kubeconfig)) as heard:
+                await heard.until(lambda h: h.frames)
+    assert refused.value.exit_code == EXIT_TEMPORARY
 
 
 @pytest.mark.parametrize("how", ["tokenFile", "exec"])

@@ -113,7 +113,6 @@ class Stage:
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off and pauses in no time."""
-    monkeypatch.setattr(module, "REFUSED_PAUSE", 0.01)
     monkeypatch.setattr(module, "RELIST_JITTER", 0.01)
     monkeypatch.setattr(module, "BRIEF_WATCH", 0.0)
     monkeypatch.setattr(module, "PROOF", 0.0)

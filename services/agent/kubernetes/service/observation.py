@@ -31,6 +31,7 @@ CONCURRENT_LISTS = 2
 
 EVENTS = "events"
 SECRETS = "secrets"
+_CHECK_RIGHTS = "check the credential and its rights with `kubectl get namespaces`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +70,10 @@ class KubernetesObservation:
     async def identify(self) -> Identity:
         try:
             identity = await self._repository.identity()
-        except (Unauthorized, Forbidden, Absent) as error:
-            raise UserError(
-                error.reason, "check the credential and its rights with `kubectl get namespaces`"
-            ) from error
+        except (Unauthorized, Absent) as error:
+            raise UserError(error.reason, _CHECK_RIGHTS) from error
+        except Forbidden as error:  # by an API server that has just started: until it has read its own rules
+            raise UserError(error.reason, f"{_CHECK_RIGHTS}; then start again", EXIT_TEMPORARY) from error
         except KubernetesError as error:
             raise UserError(
                 error.reason,

@@ -27,8 +27,9 @@ from services.runtime.backoff import Backoff
 
 _log = logs.get_logger(__name__)
 
-REFUSED_PAUSE = 60.0
-"""Seconds, jittered, until a resource that is forbidden is tried again."""
+REFUSED_CAP = 60.0
+"""Seconds at most until a resource that is forbidden is tried again; at first sooner, as an API server that
+has just started refuses everything until it has read its own rules."""
 RELIST_JITTER = 2.0
 """Seconds within which the resources of one server, all told 410 at once, list again; then back-off."""
 BRIEF_WATCH = 1.0
@@ -63,6 +64,7 @@ class Reflector:
         self._complete = complete
         self._failures = Backoff(base=1.0, cap=30.0)
         self._expiries = Backoff(base=RELIST_JITTER, cap=30.0)
+        self._refusals = Backoff(base=1.0, cap=REFUSED_CAP)
         self._reviews = 0
         self._review_at: float | None = None
         self._version = ""
@@ -88,7 +90,7 @@ class Reflector:
             except Forbidden as error:
                 self._tell(CollectionState.FORBIDDEN, error.reason)
                 self._version = ""
-                await asyncio.sleep(REFUSED_PAUSE * random.uniform(0.8, 1.2))
+                await self._refusals.sleep()
             except KubernetesError as error:
                 if isinstance(error, Unreadable):
                     self._version = ""  # whatever it was, the list has it
@@ -160,6 +162,7 @@ class Reflector:
     def _worked(self) -> None:
         self._failures.reset()
         self._expiries.reset()
+        self._refusals.reset()
 
     async def _take(self, change: Change) -> None:
         self._status.touch()
