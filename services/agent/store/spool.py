@@ -30,6 +30,7 @@ from services.agent.store.rows import Spooled
 from services.runtime import logs
 from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import to_its_end
+from services.runtime.words import counted
 
 _log = logs.get_logger(__name__)
 
@@ -79,7 +80,7 @@ class Spool:
             return f"{failing}; Events are kept in memory until it takes them: see to the disk"
         if self._full:
             return (
-                f"the spool is full: {self.dropped} Events were dropped before a master confirmed them; "
+                f"the spool is full: {counted(self.dropped, 'Event')} dropped before a master had them; "
                 "see that a master runs, or raise AGENT_SPOOL_BYTES"
             )
         return ""

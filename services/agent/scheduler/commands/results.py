@@ -13,6 +13,7 @@ from schemas.commands import (
     ErrorCode,
     ResultPart,
 )
+from services.runtime.words import counted
 
 INLINE = 700 * 1024
 """Bytes of data that travel in the last report itself."""
@@ -73,7 +74,7 @@ def completed(command_id: str, ending: Ending, at: datetime) -> tuple[CommandCom
         error = error.model_copy(update={"message": _cut(error.message)})
     warnings = [_cut(warning) for warning in ending.warnings[:_MAX_WARNINGS]]
     if (more := len(ending.warnings) - _MAX_WARNINGS) > 0:
-        warnings.append(f"and {more} more warnings")
+        warnings.append(f"and {counted(more, 'more warning')}")
     return (
         CommandCompleted(
             command_id=command_id,
