@@ -14,6 +14,7 @@ from schemas import topology
 from schemas.kubernetes.redaction import REDACTED
 from services.cli.cluster.control_plane import ControlPlane
 from services.cli.cluster.nodes import node_manifest
+from tests.cluster import audited
 from tests.e2e.system import System
 from tests.processes import pause
 
@@ -42,14 +43,8 @@ def post(system: System, body: dict[str, Any], key: str) -> tuple[int, dict[str,
 
 
 def changes(plane: ControlPlane, audit_id: str) -> list[dict[str, Any]]:
-    """What the API server has noted of one command. A conflict, after which the agent looked again,
-    changed nothing.
-    """
-    found = []
-    for file in plane.layout.audit_log.parent.glob("*.log"):  # others fill it too: it may have been set aside
-        whole, _, _ = file.read_text().rpartition("\n")  # the last line may be being written
-        found += [entry for entry in map(json.loads, whole.splitlines()) if entry["auditID"] == audit_id]
-    return [entry for entry in found if entry["responseStatus"]["code"] != 409]
+    """What the API server has noted of one command."""
+    return [entry for entry in audited.changes(plane) if entry["auditID"] == audit_id]
 
 
 def test_scale_is_one_patch_with_a_result(

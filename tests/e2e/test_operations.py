@@ -16,6 +16,7 @@ import pytest
 from services.cli.cluster.components import STORE
 from services.cli.cluster.control_plane import ControlPlane
 from services.runtime.failpoints import VARIABLE, Point
+from tests.cluster import audited
 from tests.cluster.throwaway import Throwaway
 from tests.e2e.system import System
 from tests.processes import ServiceProcess
@@ -92,11 +93,9 @@ def patches(plane: ControlPlane, name: str) -> list[tuple[datetime, datetime]]:
     """When the API server took and answered each change of that deployment, by its own audit log."""
     return [
         (_time(entry["requestReceivedTimestamp"]), _time(entry["stageTimestamp"]))
-        for entry in map(json.loads, plane.layout.audit_log.read_text().splitlines())
+        for entry in audited.changes(plane)
         if entry["verb"] == "patch"
         and (entry["objectRef"].get("resource"), entry["objectRef"].get("name")) == ("deployments", name)
-        and entry["stage"] == "ResponseComplete"
-        and entry["responseStatus"]["code"] != 409  # a controller was quicker: it looks again
     ]
 
 

@@ -84,9 +84,9 @@ class Stage:
         else:
             table = tables.table_of(tables.Resource).c
             conditions = (table.resource == kind.resource, *conditions)
-        async with Database(f"sqlite+aiosqlite:///{self.database}") as db, db.read() as session:
+        async with Database(f"sqlite+aiosqlite:///{self.database}") as db, db.read() as connection:
             query = sa.select(table.name, table.body).where(*conditions)
-            return (await (await session.connection()).execute(query)).all()
+            return (await connection.execute(query)).all()
 
 
 def _versions(metadata: list[dict[str, Any]]) -> dict[str, str]:
