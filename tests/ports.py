@@ -29,3 +29,9 @@ def free_port() -> int:
                 continue
         return port
     raise AssertionError("no port is free")
+
+
+def share(worker: int) -> None:
+    """From now on this process takes its ports from the share of this worker, counted from 0."""
+    global _worker
+    _worker = worker % _WORKERS

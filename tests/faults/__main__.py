@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from tests.faults.commands import scenario as of_commands
 from tests.faults.commands.steps import ALL, Step
 from tests.faults.fault import Needs
 from tests.faults.report import Result, summary
-from tests.faults.scenario import Plan, run
+from tests.faults.scenario import Plan
+from tests.faults.side_by_side import Run, run_all
 from tests.faults.system import SHORT
-from tests.postgres.server import Postgres
 
 LIST = (*IN_TURN, "database-locked", "database-killed")
 """What is broken when nothing else is asked for."""
@@ -30,6 +29,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="number of runs (20); 0 for commands only")
     parser.add_argument("--seed", type=int, action="append", help="run this seed instead; may be repeated")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="runs side by side (1); each takes two thirds of a core and 1 GiB",
+    )
     parser.add_argument("--seconds", type=float, default=120.0, help="length of each outage (120)")
     parser.add_argument("--rate", type=float, default=100.0, help="changes per second attempted (100)")
     parser.add_argument("--short", action="store_true", help="short time-outs and outages, as in `make test`")
@@ -65,23 +70,6 @@ def _plans(arguments: argparse.Namespace) -> list[tuple[Plan, bool]]:
         outage = (arguments.seconds, arguments.seconds)
         plan = Plan(rate=arguments.rate, variables={}, outage=outage, calm=10.0)
     return [(replace(plan, faults=names), postgres) for postgres, names in by_database.items() if names]
-
-
-def _run(seed: int, plan: Plan, on_postgres: bool, keep: Path | None) -> Result:
-    postgres = Postgres() if on_postgres else None
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        where = Path(folder) / "run"
-        if keep is not None:
-            where = keep / (f"{seed}-postgres" if on_postgres else str(seed))
-        try:
-            if postgres is not None:
-                postgres.start()
-            return asyncio.run(
-                run(where, seed, plan, lambda text: print(text, flush=True), postgres=postgres)
-            )
-        finally:
-            if postgres is not None:
-                postgres.close()
 
 
 def _run_commands(seed: int, kills: int, keep: Path | None) -> of_commands.Result:
@@ -124,13 +112,11 @@ def main() -> int:
     seeds = [secrets.randbelow(10**6) for _ in range(arguments.seeds)]
     if arguments.seed and seeds:
         seeds = arguments.seed
-    runs = [(seed, *plan) for seed in seeds for plan in plans]
-    for number, (seed, plan, on_postgres) in enumerate(runs, 1):
-        print(f"run {number} of {len(runs)}, on {'PostgreSQL' if on_postgres else 'SQLite'}", flush=True)
-        began = time.monotonic()
-        result = _run(seed, plan, on_postgres, arguments.keep)
+    runs = [Run(seed, *plan) for seed in seeds for plan in plans]
+    for result, seconds in run_all(runs, arguments.keep, arguments.jobs) if runs else ():
         results.append(result)
-        print(result.text(), f"{time.monotonic() - began:.0f} s", sep="\n", flush=True)
+        ended = f"{seconds:.0f} s; {len(results)} of {len(runs)} runs have ended"
+        print(result.text(), ended, sep="\n", flush=True)
     if results:
         print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
     bad = [f"seed {result.seed} {result.verdict}" for result in results if result.verdict != "held"]

@@ -6,6 +6,8 @@ import pytest
 
 from tests.faults import __main__ as faults
 from tests.faults.commands.scenario import Result
+from tests.faults.scenario import Plan
+from tests.faults.side_by_side import Run, run_all
 
 Verdict = Callable[..., tuple[int, str]]
 
@@ -41,3 +43,12 @@ def test_what_was_left_out_is_named(verdict: Verdict, arguments: tuple[str, ...]
     code, last = verdict(*arguments)
     assert code == 0
     assert last.endswith(f"all held; not run, as asked: {left_out}")
+
+
+@pytest.mark.timeout(120)
+def test_an_error_of_the_harness_ends_all(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is raised here, whatever process it was in, and no other run begins."""
+    runs = [Run(seed, Plan(faults=("no such fault",)), on_postgres=False) for seed in range(5000)]
+    with pytest.raises(KeyError, match="no such fault"):
+        list(run_all(runs, keep=None, jobs=2))
+    assert 0 < capfd.readouterr().out.count("on SQLite: seed") < len(runs)

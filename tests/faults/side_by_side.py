@@ -1,0 +1,76 @@
+"""Runs in processes of their own, some of them side by side."""
+
+import asyncio
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import NamedTuple
+
+from services.runtime import logs
+from tests import ports
+from tests.faults import scenario
+from tests.faults.report import Result
+from tests.faults.scenario import Plan
+from tests.postgres.server import Postgres
+
+
+class Run(NamedTuple):
+    """One seed on one database."""
+
+    seed: int
+    plan: Plan
+    on_postgres: bool
+
+
+class Ended(NamedTuple):
+    """What a run found."""
+
+    result: Result
+    seconds: float
+
+
+def run_all(runs: Sequence[Run], keep: Path | None, jobs: int) -> Iterator[Ended]:
+    """Each as it ends. `keep`: a folder for logs and databases. After an error or Ctrl-C none begins."""
+    context = multiprocessing.get_context("spawn")  # a fork would have our event loop's threads and sockets
+    numbers = context.SimpleQueue()
+    for number in range(jobs):
+        numbers.put(number)
+    with ProcessPoolExecutor(jobs, context, _begin, (numbers,)) as pool:
+        try:
+            for ended in as_completed([pool.submit(_run, run, keep) for run in runs]):
+                yield ended.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin(numbers: SimpleQueue[int]) -> None:
+    ports.share(numbers.get())
+    logs.configure("error", json=True)
+
+
+def _run(run: Run, keep: Path | None) -> Ended:
+    began = time.monotonic()
+    postgres = Postgres() if run.on_postgres else None
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        where = Path(folder) / "run"
+        if keep is not None:
+            where = keep / (f"{run.seed}-postgres" if run.on_postgres else str(run.seed))
+        try:
+            if postgres is not None:
+                postgres.start()
+            say = partial(_say, run)
+            result = asyncio.run(scenario.run(where, run.seed, run.plan, say, postgres=postgres))
+        finally:
+            if postgres is not None:
+                postgres.close()
+    return Ended(result, time.monotonic() - began)
+
+
+def _say(run: Run, text: str) -> None:
+    print(f"{run.seed} on {'PostgreSQL' if run.on_postgres else 'SQLite'}: {text.strip()}", flush=True)
