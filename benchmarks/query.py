@@ -115,9 +115,9 @@ async def _fill(writer: Writer, sizes: Sizes, name: str) -> list[Target]:
     await writer.state(LISTED, [_put(LISTED, number) for number in range(sizes.listed_pods)])
     for target in fleet:
         await writer.state(target, [_put(target, number) for number in range(each)])
-    async with writer.database.write() as session:  # PostgreSQL does so by itself, within a minute
+    async with writer.database.write() as connection:  # PostgreSQL does so by itself, within a minute
         if not writer.database.is_sqlite:
-            await (await session.connection()).exec_driver_sql("ANALYZE")
+            await connection.exec_driver_sql("ANALYZE")
     return fleet
 
 
@@ -291,5 +291,5 @@ _TAGS: dict[str, str] = {}
 
 
 async def _sql(database: Database, statement: str, **parameters: str) -> None:
-    async with database.read() as session:
-        (await (await session.connection()).execute(sa.text(statement), parameters)).all()
+    async with database.read() as connection:
+        (await connection.execute(sa.text(statement), parameters)).all()

@@ -29,5 +29,5 @@ async def admit(
         "expires_at": expires_at,
         "last_used_at": None,
     }
-    async with Database(database_url) as database, database.write() as session:
-        await (await session.connection()).execute(sa.insert(tables.table_of(tables.Token)).values(**row))
+    async with Database(database_url) as database, database.write() as connection:
+        await connection.execute(sa.insert(tables.table_of(tables.Token)).values(**row))

@@ -12,7 +12,7 @@ from services.api.fleet_models import ClusterCollection
 from services.api.http import problems
 from services.api.models import CollectionStatus
 from services.persistence import queries
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.persistence.presence.liveness import AgentState
 from services.persistence.queries import AgentStatus, Standing
 
@@ -24,12 +24,12 @@ UNKNOWN = "unknown"
 """The state of a collection that no heartbeat has spoken of."""
 
 
-async def find_agent(session: Session, target: Target) -> AgentStatus:
+async def find_agent(connection: Connection, target: Target) -> AgentStatus:
     """An agent. Raises ProblemError when nothing was ever heard of it."""
-    status = await queries.get_agent(session, target)
+    status = await queries.get_agent(connection, target)
     if status is not None:
         return status
-    known = await queries.list_agents(session, target.kind, limit=_NAMED)
+    known = await queries.list_agents(connection, target.kind, limit=_NAMED)
     names = ", ".join(other.target.id for other in known.items) + (", …" if known.remaining else "")
     raise problems.ProblemError(
         problems.UNKNOWN_AGENT,
@@ -96,15 +96,15 @@ def _not_named(resource: str, *, heard: bool) -> CollectionStatus:
 
 
 async def find_standing(
-    session: Session, target: Target, resource: str
+    connection: Connection, target: Target, resource: str
 ) -> tuple[datetime | None, CollectionStatus]:
     """Of when an agent's state is, and how its collection of a resource is doing; as `find_collection`."""
-    found = await queries.standings(session, resource, [target])
+    found = await queries.standings(connection, resource, [target])
     if found and (entry := found[0].collection) is not None:
         return found[0].as_of, collection_status(entry)
     if found and resource in _built_in(target.kind):
         return found[0].as_of, _not_named(resource, heard=found[0].heard)
-    status = await find_agent(session, target)  # for the words of the problem
+    status = await find_agent(connection, target)  # for the words of the problem
     return status.as_of, find_collection(status, resource)
 
 
@@ -121,15 +121,15 @@ class FleetStanding:
 
 
 async def find_fleet(
-    session: Session, resource: str | None, targets: Sequence[Target] | None
+    connection: Connection, resource: str | None, targets: Sequence[Target] | None
 ) -> FleetStanding:
     """How those agents stand with a resource, None for all of both. Raises ProblemError for an agent that was
     never heard of, and for a resource that none of them has."""
-    found = await queries.standings(session, resource, targets)
+    found = await queries.standings(connection, resource, targets)
     known = {standing.target for standing in found}
     for target in targets or ():
         if target not in known:
-            await find_agent(session, target)
+            await find_agent(connection, target)
     if resource is not None and resource not in KINDS and all(one.collection is None for one in found):
         raise problems.ProblemError(
             problems.UNKNOWN_RESOURCE,

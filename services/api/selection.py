@@ -10,7 +10,7 @@ from services.api import parameters
 from services.api.http import problems
 from services.api.models import View
 from services.persistence import queries
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.persistence.queries import EventFilter, Page, ResourceFilter, UnknownColumn
 
 _OWNER = "write <Kind>/<name>, as in Deployment/web"
@@ -159,15 +159,15 @@ class List:
         """Whether it is of the stored Kubernetes Events."""
         return isinstance(self.where, EventFilter)
 
-    async def page(self, session: Session) -> Page:
+    async def page(self, connection: Connection) -> Page:
         """A page of it."""
         asked = self.asked
         token, full = asked.continue_ or "", asked.view is View.FULL
         if isinstance(self.where, EventFilter):
             sort = asked.sort or queries.NEWEST
             return await queries.list_events(
-                session, self.where, sort=sort, limit=asked.limit, continue_=token, full=full
+                connection, self.where, sort=sort, limit=asked.limit, continue_=token, full=full
             )
         return await queries.list_resources(
-            session, self.where, sort=asked.sort or "", limit=asked.limit, continue_=token, full=full
+            connection, self.where, sort=asked.sort or "", limit=asked.limit, continue_=token, full=full
         )

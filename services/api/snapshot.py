@@ -21,7 +21,7 @@ from services.api.lookup import collection_status, find_agent
 from services.api.models import AsOf, CollectionStatus, Position
 from services.api.watch.position import Position as At
 from services.persistence import queries
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.persistence.queries import AgentStatus
 from services.runtime.tasks import to_its_end
 
@@ -92,10 +92,10 @@ class SnapshotStream:
             raise problems.ProblemError(kind, detail, kind.next) from None
 
     async def _answer(self, scope: Scope, send: Send) -> None:
-        async with self._database.read() as session, queries.reading_all(session, _PATIENCE):
+        async with self._database.read() as connection, queries.reading_all(connection, _PATIENCE):
             # Whatever is asked of the database is awaited to its end: a connection that is interrupted in
             # the middle is lost, and on SQLite it may go on reading.
-            head, etag = await to_its_end(_begin(session, self._target, self._request))
+            head, etag = await to_its_end(_begin(connection, self._target, self._request))
             headers = [
                 (b"content-type", b"application/json"),
                 (b"cache-control", b"no-cache"),
@@ -106,16 +106,18 @@ class SnapshotStream:
             if not fresh and not is_head(scope):
                 out = _Writer(send)
                 await out.write(head)
-                await _write_lists(out, session, self._target)
+                await _write_lists(out, connection, self._target)
                 await out.flush()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _begin(session: Session, target: Target, request: Request[Any, Any, Any]) -> tuple[bytes, str]:
+async def _begin(
+    connection: Connection, target: Target, request: Request[Any, Any, Any]
+) -> tuple[bytes, str]:
     """The document up to its lists, and its tag."""
-    revisions = (await queries.revisions(session)).revs
-    status = await find_agent(session, target)
-    summaries = await queries.summaries(session, [target])
+    revisions = (await queries.revisions(connection)).revs
+    status = await find_agent(connection, target)
+    summaries = await queries.summaries(connection, [target])
     head = SnapshotHead(
         cluster_id=target.id,
         version=status.version,
@@ -127,7 +129,7 @@ async def _begin(session: Session, target: Target, request: Request[Any, Any, An
     )
     members = msgspec.to_builtins(head)
     del members["generic"]
-    return encode(members)[:-1], await _etag(request, session, status, revisions)
+    return encode(members)[:-1], await _etag(request, connection, status, revisions)
 
 
 class _Writer:
@@ -147,22 +149,22 @@ class _Writer:
         await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
 
-async def _write_lists(out: _Writer, session: Session, target: Target) -> None:
-    held = await to_its_end(queries.held_resources(session, target))
+async def _write_lists(out: _Writer, connection: Connection, target: Target) -> None:
+    held = await to_its_end(queries.held_resources(connection, target))
     for resource in KINDS:
         await out.write(b',"%b":' % resource.encode())
-        await _write_list(out, session, target, resource)
+        await _write_list(out, connection, target, resource)
     await out.write(b',"generic":{')
     for number, resource in enumerate(name for name in held if name not in KINDS):
         await out.write(b"%b%b:" % (b"," if number else b"", encode(resource)))
-        await _write_list(out, session, target, resource)
+        await _write_list(out, connection, target, resource)
     await out.write(b"}}")
 
 
-async def _write_list(out: _Writer, session: Session, target: Target, resource: str) -> None:
+async def _write_list(out: _Writer, connection: Connection, target: Target, resource: str) -> None:
     separator = b"["
     # Closed here and not when somebody finds it: SQLite reads on as long as a cursor is open.
-    async with aclosing(queries.bodies(session, target, resource)) as portions:
+    async with aclosing(queries.bodies(connection, target, resource)) as portions:
         while portion := await to_its_end(_next(portions)):
             for row in portion:
                 await out.write(separator)
@@ -184,9 +186,9 @@ def _unreadable(row: Any) -> bytes:
 
 
 async def _etag(
-    request: Request[Any, Any, Any], session: Session, status: AgentStatus, revisions: tuple[int, ...]
+    request: Request[Any, Any, Any], connection: Connection, status: AgentStatus, revisions: tuple[int, ...]
 ) -> str:
     states = [(entry.resource, entry.state) for entry in status.collection]
-    oldest = await queries.oldest_event(session, status.target)
+    oldest = await queries.oldest_event(connection, status.target)
     of_shard = etags.of_shards(revisions, [status.target])
     return etags.tag(request, status.version, status.as_of, of_shard, oldest, states)

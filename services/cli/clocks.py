@@ -90,8 +90,7 @@ async def _database() -> Reading | None:
     async with Database(load(StoreSettings).database_url) as database:
         if database.is_sqlite:
             return None
-        async with database.read() as session:
-            connection = await session.connection()
+        async with database.read() as connection:
             return await _compared("the database's clock", lambda: clock.now(connection))
 
 

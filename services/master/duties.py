@@ -77,8 +77,8 @@ class HeartbeatsDuty:
         """Remove what is past its retention, by the broker's clock, for ever."""
         while True:
             try:
-                async with self._db.read() as session:
-                    now = await queries.clock(session)
+                async with self._db.read() as connection:
+                    now = await queries.clock(connection)
                 if now is not None and (gone := await retention.forget(self._db, self._keep, now.latest)):
                     await self._db.give_back()
                     _log.info("old rows removed", rows=gone)

@@ -19,8 +19,8 @@ class CursorStore:
     async def load(self, name: str, stream: str) -> Cursor | None:
         """The cursor of that consumer on that stream; None before its first commit."""
         model = tables.Cursor
-        async with self._db.read() as session:
-            found = await (await session.connection()).execute(
+        async with self._db.read() as connection:
+            found = await connection.execute(
                 sa.select(col(model.created), col(model.sequence)).where(
                     col(model.name) == name, col(model.stream) == stream
                 )
@@ -30,8 +30,8 @@ class CursorStore:
 
     async def save(self, cursor: Cursor) -> None:
         """Keep it, in a transaction of its own."""
-        async with self._db.write() as session:
-            await save(await session.connection(), cursor)
+        async with self._db.write() as connection:
+            await save(connection, cursor)
 
 
 async def save(connection: AsyncConnection, cursor: Cursor) -> None:

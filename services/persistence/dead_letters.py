@@ -38,5 +38,5 @@ async def store(db: Database, received: Sequence[ReceivedDeadLetter]) -> None:
         }
         for item in received
     ]
-    async with db.write() as session:
-        await insert_new(await session.connection(), tables.DeadLetter, rows)
+    async with db.write() as connection:
+        await insert_new(connection, tables.DeadLetter, rows)

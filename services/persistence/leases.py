@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.persistence import tables
 from services.persistence.database import clock
 from services.persistence.database.dialects import insert_new, upsert
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Database
 from services.runtime.bus.cursor import ReaderReplaced
 from services.runtime.failpoints import Point, reach
 
@@ -80,17 +80,17 @@ class FencedDatabase(Database):
         self._holding = holding
 
     @asynccontextmanager
-    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[AsyncConnection]:
         """See `Database.write`. Raises LeaseLost."""
-        async with self._db.write(durable=durable, urgent=urgent) as session:
-            await check(await session.connection(), self._holding)
-            yield session
+        async with self._db.write(durable=durable, urgent=urgent) as connection:
+            await check(connection, self._holding)
+            yield connection
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Session]:
+    async def read(self) -> AsyncIterator[AsyncConnection]:
         """See `Database.read`."""
-        async with self._db.read() as session:
-            yield session
+        async with self._db.read() as connection:
+            yield connection
 
 
 async def check(connection: AsyncConnection, holding: Holding) -> None:
@@ -121,8 +121,7 @@ class Leases:
         """
         never = datetime(1970, 1, 1, tzinfo=UTC)
         rows = [{"name": name, "holder": "", "fence": 0, "expires_at": never} for name in sorted(names)]
-        async with self._db.write(urgent=True) as session:
-            connection = await session.connection()
+        async with self._db.write(urgent=True) as connection:
             await insert_new(connection, tables.Lease, rows)
             if alone:
                 await connection.execute(sa.delete(_LEASE).where(_LEASE.c.name.startswith(MEMBER)))
@@ -135,8 +134,7 @@ class Leases:
 
         What was found, and what was taken. Raises DatabaseUnavailable.
         """
-        async with self._db.write(urgent=True) as session:
-            connection = await session.connection()
+        async with self._db.write(urgent=True) as connection:
             now = await clock.now(connection)
             until = now + timedelta(seconds=self.ttl)
             member = {"name": MEMBER + self.holder, "holder": self.holder, "fence": 0, "expires_at": until}
@@ -157,14 +155,13 @@ class Leases:
 
     async def release(self, holding: Holding) -> None:
         """Give a lease back. Raises DatabaseUnavailable."""
-        async with self._db.write(urgent=True) as session:
-            await self._give_back(await session.connection(), _LEASE.c.name == holding.name)
+        async with self._db.write(urgent=True) as connection:
+            await self._give_back(connection, _LEASE.c.name == holding.name)
 
     async def leave(self) -> None:
         """Give everything back, and be no member any longer. Raises DatabaseUnavailable."""
         member = MEMBER + self.holder
-        async with self._db.write(urgent=True) as session:
-            connection = await session.connection()
+        async with self._db.write(urgent=True) as connection:
             await self._give_back(connection, _LEASE.c.name != member)
             await connection.execute(sa.delete(_LEASE).where(_LEASE.c.name == member))
 

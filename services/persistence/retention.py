@@ -49,8 +49,7 @@ async def _forget(db: Database, model: type[SQLModel], which: sa.ColumnElement[b
     keys = list(tables.table_of(model).primary_key)
     forgotten = 0
     while True:
-        async with db.write() as session:
-            connection = await session.connection()
+        async with db.write() as connection:
             found = await connection.execute(sa.select(*keys).where(which).limit(MAX_ITEMS))
             gone = [dict(row) for row in found.mappings()]
             await delete(connection, model, gone)

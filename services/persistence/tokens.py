@@ -80,8 +80,7 @@ async def create(db: Database, name: str, lifetime: timedelta | None = None) -> 
     """
     secret = PREFIX + secrets.token_urlsafe(32)
     check_name(name)
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         present = await clock.now(connection)
         token = Token(
             id=uuid7(),
@@ -102,8 +101,7 @@ async def list_tokens(db: Database) -> list[Token]:
 
 async def revoke(db: Database, name_or_id: str) -> list[Token]:
     """Remove the token of that id, or all of that name; what was removed. Raises DatabaseUnavailable."""
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         rows = await connection.execute(
             sa.delete(_TOKEN)
             .where((_TOKEN.c.id == name_or_id) | (_TOKEN.c.name == name_or_id))
@@ -189,8 +187,7 @@ class Tokens:
         used = dict(self._used)
         if not used:
             return
-        async with self._db.write() as session:
-            connection = await session.connection()
+        async with self._db.write() as connection:
             for key, minute in sorted(used.items()):
                 earlier = _TOKEN.c.last_used_at.is_(None) | (_TOKEN.c.last_used_at < minute)
                 await connection.execute(
@@ -206,8 +203,7 @@ _COLUMNS = [column for column in _TOKEN.c if column.name != "hash"]
 
 async def _read(db: Database) -> tuple[dict[str, Token], datetime]:
     """All tokens by their hashes, and the database's clock."""
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         rows = await connection.execute(sa.select(_TOKEN).order_by(_TOKEN.c.created_at, _TOKEN.c.id))
         return {row.hash: _token(row) for row in rows}, await clock.now(connection)
 

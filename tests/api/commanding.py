@@ -71,8 +71,8 @@ async def ask(api: httpx.AsyncClient, body: dict[str, Any] = SCALE, **more: Any)
 
 async def stored(database: Database) -> list[Command]:
     """Every command there is."""
-    async with database.read() as session:
-        found = await (await session.connection()).execute(sa.select(tables.table_of(tables.Command).c.body))
+    async with database.read() as connection:
+        found = await connection.execute(sa.select(tables.table_of(tables.Command).c.body))
         return [Command.model_validate_json(row.body) for row in found]
 
 
@@ -113,9 +113,9 @@ async def end(
         warnings=warnings or [],
         executed_at=now - timedelta(milliseconds=5),
     )
-    async with database.write() as session:
+    async with database.write() as connection:
         assert await advance(
-            await session.connection(),
+            connection,
             id,
             state,
             now,

@@ -78,8 +78,8 @@ async def _commands(database: Database) -> None:
         if state.terminal:
             await end(database, command.id, state, data={"replicas": 3})
         elif state is not CommandState.ACCEPTED:
-            async with database.write() as session:
-                await advance(await session.connection(), command.id, state, NOW)
+            async with database.write() as connection:
+                await advance(connection, command.id, state, NOW)
 
 
 async def _dead_letters(database: Database) -> None:

@@ -204,8 +204,8 @@ async def test_names_inside_of_a_parameter(
     """They are named by their place. What is no JSON Schema forbids nothing, and breaks nothing."""
     await announce(fleet)
     await fleet.beats()
-    async with fleet.database.read() as session:
-        status = await queries.get_agent(session, kubernetes("prod-eu"))
+    async with fleet.database.read() as connection:
+        status = await queries.get_agent(connection, kubernetes("prod-eu"))
     assert status is not None
     definitions = _DEFINED["$defs"] | {
         "Loop": {"$ref": "#/$defs/Loop"},

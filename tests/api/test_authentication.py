@@ -167,8 +167,8 @@ async def test_tokens_are_stored_as_hashes_only(fleet: Fleet) -> None:
     token, _ = await tokens.create(fleet.database, "alice")
     assert len(token.removeprefix(tokens.PREFIX)) == 43  # 32 bytes in Base64
     assert len({(await tokens.create(fleet.database, "alice"))[0] for _ in range(20)}) == 20
-    async with fleet.database.read() as session:
-        rows = (await (await session.connection()).execute(sa.select(tables.table_of(tables.Token)))).all()
+    async with fleet.database.read() as connection:
+        rows = (await connection.execute(sa.select(tables.table_of(tables.Token)))).all()
     assert hashlib.sha256(token.encode()).hexdigest() in {row.hash for row in rows}
     assert token.removeprefix(tokens.PREFIX) not in str(rows)
 

@@ -98,8 +98,8 @@ async def test_large_data_is_whole(agent: Fleet, api: httpx.AsyncClient) -> None
     data = {"items": [{"name": f"ä-{number}", "text": "x" * 1000} for number in range(3000)]}
     text = json.dumps(data, ensure_ascii=False)
     slices = [text[at : at + 700_000] for at in range(0, len(text), 700_000)]
-    async with agent.database.write() as session:
-        await (await session.connection()).execute(
+    async with agent.database.write() as connection:
+        await connection.execute(
             sa.insert(_PART),
             [{"command_id": made, "index": index, "data": data} for index, data in enumerate(slices)][::-1],
         )
@@ -136,10 +136,8 @@ async def test_how_far_it_has_come(agent: Fleet, api: httpx.AsyncClient) -> None
 
 
 async def _set(database: Database, id: str, **values: Any) -> None:
-    async with database.write() as session:
-        await (await session.connection()).execute(
-            sa.update(_COMMAND).where(_COMMAND.c.id == id).values(**values)
-        )
+    async with database.write() as connection:
+        await connection.execute(sa.update(_COMMAND).where(_COMMAND.c.id == id).values(**values))
 
 
 async def test_its_end_may_be_asked_for(agent: Fleet, api: httpx.AsyncClient) -> None:

@@ -19,7 +19,7 @@ from services.api.http.limits import Limits
 from services.api.http.server import bind, serve
 from services.api.watch.hub import Hub
 from services.persistence import queries
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.runtime.bus.client import BusUnavailable
 from services.runtime.health import Health
 from tests.api.commanding import COMMANDS, SCALE, announce, ask, end
@@ -94,8 +94,8 @@ async def test_a_hint_of_an_older_master(
     looks: list[str] = []
     state = queries.command_state
 
-    async def counted(session: Session, id: str) -> str | None:
-        found = await state(session, id)
+    async def counted(connection: Connection, id: str) -> str | None:
+        found = await state(connection, id)
         looks.append(id)  # what comes to pass from now on is for another look
         return found
 

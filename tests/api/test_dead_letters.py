@@ -123,5 +123,5 @@ async def test_a_database_that_is_away_loses_none(
         [item] = await stored(api, 1)
     assert item["reason"] == "reason 1"
     assert failures == 4
-    async with fleet.database.read() as session:
-        assert len((await queries.list_dead_letters(session, limit=10)).items) == 1
+    async with fleet.database.read() as connection:
+        assert len((await queries.list_dead_letters(connection, limit=10)).items) == 1

@@ -16,7 +16,7 @@ from services.api.http.document import FILE
 from services.api.parameters import MAX_CLUSTERS
 from services.api.watch.hub import Hub
 from services.persistence import queries
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.runtime.health import Health
 from tests.api.fixtures import NOW, Fleet, meta
 from tests.api.test_problems import assert_problem
@@ -318,10 +318,9 @@ async def test_the_examples_of_parameters_work(api: httpx.AsyncClient, operation
 async def test_a_slow_query_ends(either_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond its time the database ends a query, and its reader is told to narrow it; others go on."""
 
-    async def slow(session: Session, *_: object, **__: object) -> None:
+    async def slow(connection: Connection, *_: object, **__: object) -> None:
         numbers = "SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}"
         count = f"WITH RECURSIVE n(i) AS ({numbers}) SELECT max(i) FROM n"
-        connection = await session.connection()
         assert (await connection.exec_driver_sql(count.format(10))).scalar_one() == 10
         await connection.exec_driver_sql(count.format(10**9))
 

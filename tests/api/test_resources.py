@@ -32,8 +32,8 @@ async def test_rows_are_sent_byte_for_byte(fleet: Fleet, api: httpx.AsyncClient)
     epoch = await fleet.state("prod-eu", {"pods": []})
     put = Put(resource="pods", namespace="shop", name="odd", uid="u", body=Raw(body))
     await fleet.frames(kubernetes("prod-eu"), [Frame(epoch=epoch, sequence=3, phase=Phase.DATA, items=[put])])
-    async with fleet.database.read() as session:
-        stored = await queries.list_resources(session, ResourceFilter(resource="pods"), limit=10)
+    async with fleet.database.read() as connection:
+        stored = await queries.list_resources(connection, ResourceFilter(resource="pods"), limit=10)
 
     summary = await api.get("/api/v1/clusters/prod-eu/pods")
     full = await api.get("/api/v1/clusters/prod-eu/pods", params={"view": "full"})

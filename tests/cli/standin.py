@@ -34,8 +34,8 @@ class Agents:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            async with self._database.read() as session:
-                rows = await (await session.connection()).execute(
+            async with self._database.read() as connection:
+                rows = await connection.execute(
                     sa.select(_COMMAND.c.id, _COMMAND.c.body, _COMMAND.c.cancel_requested_at).order_by(
                         _COMMAND.c.id
                     )
@@ -70,8 +70,8 @@ class Agents:
                 executed_at=now,
             )
             values = {"result": told.model_dump_json().encode(), "executed_at": now}
-        async with self._database.write() as session:
-            await advance(await session.connection(), command_id, state, now, **values)
+        async with self._database.write() as connection:
+            await advance(connection, command_id, state, now, **values)
 
     async def progress(self, command_id: str, sequence: int, message: str, done: int, total: int) -> None:
         """How far a command has come."""
@@ -83,8 +83,8 @@ class Agents:
             done=done,
             total=total,
         )
-        async with self._database.write() as session:
-            await (await session.connection()).execute(
+        async with self._database.write() as connection:
+            await connection.execute(
                 sa.update(_COMMAND)
                 .where(_COMMAND.c.id == command_id)
                 .values(

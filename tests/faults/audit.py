@@ -85,8 +85,7 @@ class Audit:
 
     async def install(self) -> None:
         """Make tables and triggers."""
-        async with self._database.write() as session:
-            connection = await session.connection()
+        async with self._database.write() as connection:
             for statement in _SQLITE if self._database.is_sqlite else _POSTGRESQL:
                 await connection.execute(sa.text(statement))
 
@@ -120,5 +119,5 @@ class Audit:
         return {row[0]: row[1] for row in await self._read("SELECT id, idempotency_key FROM command")}
 
     async def _read(self, query: str) -> Sequence[sa.Row[Any]]:
-        async with self._database.read() as session:
-            return (await (await session.connection()).execute(sa.text(query))).all()
+        async with self._database.read() as connection:
+            return (await connection.execute(sa.text(query))).all()

@@ -68,23 +68,21 @@ class Commands:
 
     async def accept(self, command: Command, signature: str = "") -> str:
         """As an api does; its id."""
-        async with self.db.write(durable=True) as session:
-            assert await insert_command(await session.connection(), command, signature=signature)
+        async with self.db.write(durable=True) as connection:
+            assert await insert_command(connection, command, signature=signature)
         return command.id
 
     async def row(self, command_id: str) -> Any:
-        async with self.db.read() as session:
-            found = await (await session.connection()).execute(
-                sa.select(_COMMAND).where(_COMMAND.c.id == command_id)
-            )
+        async with self.db.read() as connection:
+            found = await connection.execute(sa.select(_COMMAND).where(_COMMAND.c.id == command_id))
             return found.one()
 
     async def state(self, command_id: str) -> CommandState:
         return CommandState((await self.row(command_id)).state)
 
     async def states(self) -> dict[str, str]:
-        async with self.db.read() as session:
-            found = await (await session.connection()).execute(sa.select(_COMMAND.c.id, _COMMAND.c.state))
+        async with self.db.read() as connection:
+            found = await connection.execute(sa.select(_COMMAND.c.id, _COMMAND.c.state))
             return {row.id: row.state for row in found}
 
     async def result(self, command_id: str) -> CommandCompleted:
@@ -92,17 +90,15 @@ class Commands:
 
     async def data(self, command_id: str) -> Any:
         """Of a result in parts."""
-        async with self.db.read() as session:
-            found = await (await session.connection()).execute(
+        async with self.db.read() as connection:
+            found = await connection.execute(
                 sa.select(_PART.c.data).where(_PART.c.command_id == command_id).order_by(_PART.c.index)
             )
             return msgspec.json.decode("".join(found.scalars()))
 
     async def set(self, command_id: str, **values: Any) -> None:
-        async with self.db.write() as session:
-            await (await session.connection()).execute(
-                sa.update(_COMMAND).where(_COMMAND.c.id == command_id).values(**values)
-            )
+        async with self.db.write() as connection:
+            await connection.execute(sa.update(_COMMAND).where(_COMMAND.c.id == command_id).values(**values))
 
     async def hurry(self, command_id: str, *, start: float = 0.0, finish: float = 3600.0) -> None:
         """Bring its deadlines forward, to so many seconds from now, once what has to come before has come.
@@ -115,8 +111,8 @@ class Commands:
 
     async def waiting(self) -> dict[str, datetime]:
         """What the outbox has, with the time when it is due."""
-        async with self.db.read() as session:
-            found = await (await session.connection()).execute(sa.select(_OUTBOX))
+        async with self.db.read() as connection:
+            found = await connection.execute(sa.select(_OUTBOX))
             return {row.command_id: row.due_at for row in found}
 
     async def hint(self, bus: Bus) -> None:

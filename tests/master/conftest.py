@@ -39,8 +39,8 @@ class Fleet:
         return await rows(self.db, target)
 
     async def status(self, target: Target) -> queries.AgentStatus | None:
-        async with self.db.read() as session:
-            return await queries.get_agent(session, target)
+        async with self.db.read() as connection:
+            return await queries.get_agent(connection, target)
 
     async def until_rows(self, source: FrameSource) -> None:
         """Until the rows are what the agent holds."""

@@ -79,8 +79,8 @@ async def consumer_of(operator: Bus, target: Target) -> dict[str, object]:
 
 
 async def cancel(commands: Commands, command_id: str) -> None:
-    async with commands.db.write() as session:
-        assert await request_cancel(await session.connection(), command_id, datetime.now(UTC), "enough")
+    async with commands.db.write() as connection:
+        assert await request_cancel(connection, command_id, datetime.now(UTC), "enough")
 
 
 async def in_state(commands: Commands, command_id: str, state: CommandState) -> bool:

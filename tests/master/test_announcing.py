@@ -40,5 +40,5 @@ async def test_what_an_agent_announces_is_kept(bus: Connect, master: MasterProce
         return bool(status and status.last_seen != first.last_seen)
 
     await until(seen_again)
-    async with fleet.db.read() as session:
-        assert await queries.announced(session, [first]) == {A: SCHEMAS}
+    async with fleet.db.read() as connection:
+        assert await queries.announced(connection, [first]) == {A: SCHEMAS}

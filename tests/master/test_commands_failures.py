@@ -161,9 +161,9 @@ async def _has_succeeded(commands: Commands, command_id: str) -> bool:
 
 async def _holders(db: Database) -> dict[str, str]:
     """Names of the masters that hold leases, by lease."""
-    async with db.read() as session:
+    async with db.read() as connection:
         held = sa.select(_LEASE.c.name, _LEASE.c.holder).where(_LEASE.c.expires_at > sa.func.now())
-        found = await (await session.connection()).execute(held)
+        found = await connection.execute(held)
         return {row.name: row.holder.partition("/")[0] for row in found if not row.name.startswith(MEMBER)}
 
 

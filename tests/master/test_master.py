@@ -23,8 +23,8 @@ pytestmark = pytest.mark.timeout(180)
 
 
 async def events_of(fleet: Fleet) -> dict[object, object]:
-    async with fleet.db.read() as session:
-        page = await queries.list_events(session, EventFilter(), limit=10_000)
+    async with fleet.db.read() as connection:
+        page = await queries.list_events(connection, EventFilter(), limit=10_000)
     decoded = [msgspec.json.decode(item) for item in page.items]
     return {item["uid"]: item["count"] for item in decoded}
 
@@ -85,8 +85,8 @@ async def test_wrong_digest_is_healed_by_a_resync(
     source = agent.source
     await agent.send(source.begin("e1"), source.put("p1"), source.synced())
     await fleet.until_rows(source)
-    async with fleet.db.write() as session:
-        await (await session.connection()).execute(
+    async with fleet.db.write() as connection:
+        await connection.execute(
             sa.update(tables.table_of(tables.Resource)).values(
                 hash=tables.table_of(tables.Resource).c.hash + 1
             )

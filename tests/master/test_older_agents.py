@@ -55,8 +55,8 @@ async def test_what_an_older_agent_says_becomes_rows(
         assert there == objects
 
     async def counted() -> bool:
-        async with fleet.db.read() as session:
-            page = await queries.list_events(session, EventFilter(), limit=10_000)
+        async with fleet.db.read() as connection:
+            page = await queries.list_events(connection, EventFilter(), limit=10_000)
         return {row["uid"]: row["count"] for row in map(msgspec.json.decode, page.items)} == counts
 
     await until(counted)

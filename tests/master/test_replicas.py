@@ -80,8 +80,7 @@ class Scene:
 
     async def held(self) -> dict[str, int]:
         """Shards by the master that has them now, by the leases' own times."""
-        async with self.db.read() as session:
-            connection = await session.connection()
+        async with self.db.read() as connection:
             found = (await connection.execute(sa.select(_LEASE))).all()
         counts = dict.fromkeys(self.masters, 0)
         for row in found:
@@ -97,8 +96,7 @@ class Scene:
         await until(as_said, seconds)
 
     async def rev(self, shard: int) -> int:
-        async with self.db.read() as session:
-            connection = await session.connection()
+        async with self.db.read() as connection:
             return int(await connection.scalar(sa.select(_SHARD.c.rev).where(_SHARD.c.shard == shard)) or 0)
 
 
@@ -195,8 +193,8 @@ class Load:
 
         async def exact() -> bool:
             where = queries.EventFilter(clusters=(source.target.id,))
-            async with fleet.db.read() as session:
-                page = await queries.list_events(session, where, limit=100)
+            async with fleet.db.read() as connection:
+                page = await queries.list_events(connection, where, limit=100)
             items = [msgspec.json.decode(item) for item in page.items]
             return {item["uid"]: item["count"] for item in items} == expected
 
@@ -275,8 +273,8 @@ async def test_three_share(scene: Scene) -> None:
 
 
 async def fences(scene: Scene) -> dict[str, int]:
-    async with scene.db.read() as session:
-        found = await (await session.connection()).execute(
+    async with scene.db.read() as connection:
+        found = await connection.execute(
             sa.select(_LEASE.c.name, _LEASE.c.fence).where(_LEASE.c.name.startswith("shard/"))
         )
         return {row.name: row.fence for row in found}

@@ -81,9 +81,9 @@ class Reading:
 async def applied(db: Database, target: Target) -> int:
     """Frames of an agent, as its version says."""
     table = tables.table_of(tables.Epoch)
-    async with db.read() as session:
+    async with db.read() as connection:
         query = sa.select(table.c.version).where(table.c.target_id == target.id)
-        return int(await (await session.connection()).scalar(query) or 0)
+        return int(await connection.scalar(query) or 0)
 
 
 async def test_changes_overtake_a_large_cluster(

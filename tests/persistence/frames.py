@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from schemas.frames import Delete, Frame, Phase, Put, ResourceDigest, Scope, content_hash
 from schemas.ids import Target, kubernetes
 from services.persistence import tables
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.persistence.state.applier import FrameApplier
 from services.persistence.state.epochs import Position, ReceivedFrame
 from services.persistence.state.report import Report
@@ -124,10 +124,10 @@ class CrashingDatabase(Database):
     writes = 0
 
     @asynccontextmanager
-    async def write(self, *, durable: bool = False) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False) -> AsyncIterator[Connection]:
         self.writes += 1
-        async with super().write(durable=durable) as session:
-            yield session
+        async with super().write(durable=durable) as connection:
+            yield connection
             if self.writes in self.crashes and self.writes % 2:
                 raise CrashError
         if self.writes in self.crashes:
@@ -154,8 +154,8 @@ async def apply_all(applier: FrameApplier, received: Sequence[ReceivedFrame], cu
 async def rows(db: Database, target: Target) -> Held:
     """What the database holds of an agent."""
     table = tables.table_of(tables.Resource)
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(table.c.resource, table.c.namespace, table.c.name, table.c.body).where(
                 table.c.target_kind == target.kind.value, table.c.target_id == target.id
             )
@@ -165,5 +165,5 @@ async def rows(db: Database, target: Target) -> Held:
 
 async def only_row(db: Database, model: type[tables.Table]) -> sa.Row[tuple[object, ...]]:
     """The one row of a table."""
-    async with db.read() as session:
-        return (await (await session.connection()).execute(sa.select(tables.table_of(model)))).one()
+    async with db.read() as connection:
+        return (await connection.execute(sa.select(tables.table_of(model)))).one()

@@ -42,17 +42,17 @@ async def again(db: Database, *, count: int = 100) -> list[Any]:
 
 
 async def make_due(db: Database) -> None:
-    async with db.write() as session:
+    async with db.write() as connection:
         long_ago = datetime(2026, 1, 1, tzinfo=UTC)
-        await (await session.connection()).execute(sa.update(_OUTBOX).values(due_at=long_ago))
+        await connection.execute(sa.update(_OUTBOX).values(due_at=long_ago))
 
 
 async def set_due(db: Database, command: Command, at: datetime | None = None) -> None:
     """At that time, or not while the test lasts."""
     at = at or datetime.now(UTC) + timedelta(hours=1)
     which = _OUTBOX.c.command_id == command.id
-    async with db.write() as session:
-        await (await session.connection()).execute(sa.update(_OUTBOX).where(which).values(due_at=at))
+    async with db.write() as connection:
+        await connection.execute(sa.update(_OUTBOX).where(which).values(due_at=at))
 
 
 def stored(item: Outgoing, sequence: int, place: Place = HERE) -> Attempt:

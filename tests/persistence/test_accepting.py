@@ -54,8 +54,8 @@ def new(
 
 
 async def rows(db: Database, table: sa.Table) -> list[Any]:
-    async with db.read() as session:
-        return list((await (await session.connection()).execute(sa.select(table))).all())
+    async with db.read() as connection:
+        return list((await connection.execute(sa.select(table))).all())
 
 
 async def test_a_command_and_its_place_in_the_outbox_are_one(db: Database) -> None:
@@ -99,10 +99,10 @@ async def test_a_key_stands_for_one_command_of_its_actor(db: Database) -> None:
     assert await accept(db, first, idempotency_key="k", fingerprint="f") is None
     known = Earlier(first.id, "f")
     assert await accept(db, new(), idempotency_key="k", fingerprint="other") == known
-    async with db.read() as session:
-        assert await earlier(session, "token/a", "k") == known
-        assert await earlier(session, "token/b", "k") is None
-        assert await earlier(session, "token/a", "") is None
+    async with db.read() as connection:
+        assert await earlier(connection, "token/a", "k") == known
+        assert await earlier(connection, "token/b", "k") is None
+        assert await earlier(connection, "token/a", "") is None
     assert await accept(db, new(actor="token/b"), idempotency_key="k", fingerprint="f") is None
     for _ in range(2):
         assert await accept(db, new()) is None
@@ -132,8 +132,8 @@ async def test_the_first_wish_for_an_end_counts(db: Database) -> None:
     await accept(db, command)
 
     async def cancel(id: str, now: datetime, reason: str) -> bool:
-        async with db.write() as session:
-            return await request_cancel(await session.connection(), id, now, reason)
+        async with db.write() as connection:
+            return await request_cancel(connection, id, now, reason)
 
     assert await cancel(command.id, NOW, "wrong one")
     assert await cancel(command.id, NOW + timedelta(seconds=1), "again")
@@ -142,8 +142,8 @@ async def test_the_first_wish_for_an_end_counts(db: Database) -> None:
     assert not await cancel(uuid7(), NOW, "")
     ended = new()
     await accept(db, ended)
-    async with db.write() as session:
-        assert await advance(await session.connection(), ended.id, CommandState.SUCCEEDED, NOW)
+    async with db.write() as connection:
+        assert await advance(connection, ended.id, CommandState.SUCCEEDED, NOW)
     assert not await cancel(ended.id, NOW, "too late")
 
 
@@ -155,15 +155,17 @@ async def test_lists_are_newest_first_and_filtered(db: Database) -> None:
     ]
     for command in made:
         await accept(db, command)
-    async with db.write() as session:
-        assert await advance(await session.connection(), made[0].id, CommandState.FAILED, NOW)
+    async with db.write() as connection:
+        assert await advance(connection, made[0].id, CommandState.FAILED, NOW)
 
     async def ids(**where: Any) -> list[str]:
         found: list[str] = []
         token = ""
         while True:
-            async with db.read() as session:
-                page = await queries.list_commands(session, CommandFilter(**where), limit=2, continue_=token)
+            async with db.read() as connection:
+                page = await queries.list_commands(
+                    connection, CommandFilter(**where), limit=2, continue_=token
+                )
             found += [item.row.id for item in page.items]
             if not (token := page.continue_):
                 return found
@@ -179,11 +181,11 @@ async def test_lists_are_newest_first_and_filtered(db: Database) -> None:
     )
     assert await ids(operation="op") == expected(lambda c: c.operation == "op")
     assert await ids(actor="token/b") == []
-    async with db.read() as session:
-        page = await queries.list_commands(session, CommandFilter(), limit=1)
+    async with db.read() as connection:
+        page = await queries.list_commands(connection, CommandFilter(), limit=1)
         with pytest.raises(queries.BadContinue):
             await queries.list_commands(
-                session, CommandFilter(action="scale"), limit=1, continue_=page.continue_
+                connection, CommandFilter(action="scale"), limit=1, continue_=page.continue_
             )
 
 
@@ -195,9 +197,9 @@ async def test_a_large_command_is_listed_without_its_params(db: Database) -> Non
     large = new().model_copy(update={"params": {"text": text}, "dry_run": True, "object": about})
     for command in (small, large):
         await accept(db, command)
-    async with db.read() as session:
-        listed = (await queries.list_commands(session, CommandFilter(), limit=5)).items
-        whole = await queries.get_command(session, large.id)
+    async with db.read() as connection:
+        listed = (await queries.list_commands(connection, CommandFilter(), limit=5)).items
+        whole = await queries.get_command(connection, large.id)
     assert whole is not None
     assert msgspec.json.decode(whole.body.params) == {"text": text}
     bodies = {one.row.id: one.body for one in listed}
@@ -224,8 +226,7 @@ async def test_a_result_in_parts_is_put_together_in_order(db: Database) -> None:
         executed_at=NOW,
     )
     size = -(-len(text) // 12)
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         for index in reversed(range(12)):
             part = text[index * size : (index + 1) * size]
             await connection.execute(
@@ -236,10 +237,10 @@ async def test_a_result_in_parts_is_put_together_in_order(db: Database) -> None:
         await advance(
             connection, command.id, CommandState.FAILED, NOW, result=result.model_dump_json().encode()
         )
-    async with db.read() as session:
-        whole = await queries.get_command(session, command.id)
-        [listed] = (await queries.list_commands(session, CommandFilter(), limit=5)).items
-        assert await queries.get_command(session, uuid7()) is None
+    async with db.read() as connection:
+        whole = await queries.get_command(connection, command.id)
+        [listed] = (await queries.list_commands(connection, CommandFilter(), limit=5)).items
+        assert await queries.get_command(connection, uuid7()) is None
     assert whole is not None
     assert whole.result is not None
     assert msgspec.json.decode(whole.result.data) == data

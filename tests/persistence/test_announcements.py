@@ -34,15 +34,15 @@ async def store(db: Database, *signs: Sign) -> None:
 
 async def announced(db: Database) -> dict[Target, ActionSchemas]:
     """Of all agents, as the API asks for it."""
-    async with db.read() as session:
-        page = await queries.list_agents(session, limit=100)
-        return await queries.announced(session, page.items)
+    async with db.read() as connection:
+        page = await queries.list_agents(connection, limit=100)
+        return await queries.announced(connection, page.items)
 
 
 async def since(db: Database) -> dict[str, float]:
     """The second of each row, by the agent's id."""
-    async with db.read() as session:
-        rows = await (await session.connection()).execute(sa.select(_ANNOUNCEMENT))
+    async with db.read() as connection:
+        rows = await connection.execute(sa.select(_ANNOUNCEMENT))
         return {row.target_id: (row.announced_at - START).total_seconds() for row in rows}
 
 
@@ -100,8 +100,8 @@ async def test_heartbeats_are_kept_without_it(db: Database) -> None:
     """They are written and read far more often, a rival's as well."""
     await store(db, sign(0, SCALE), sign(1, SCALE, status="standby"))
     agent = tables.table_of(tables.Agent)
-    async with db.read() as session:
-        [row] = await (await session.connection()).execute(sa.select(agent.c.heartbeat, agent.c.rival))
+    async with db.read() as connection:
+        [row] = await connection.execute(sa.select(agent.c.heartbeat, agent.c.rival))
     assert all("actions" not in msgspec.json.decode(stored) for stored in row)
 
 

@@ -34,11 +34,9 @@ STORED = ("Command", "Outbox", "Operation", "OperationTarget", "CommandPart", "C
 async def stored(db: Database) -> dict[str, list[Any]]:
     """Every row that has to do with commands."""
     found = {}
-    async with db.read() as session:
+    async with db.read() as connection:
         for name in STORED:
-            rows = await (await session.connection()).execute(
-                sa.select(tables.table_of(getattr(tables, name)))
-            )
+            rows = await connection.execute(sa.select(tables.table_of(getattr(tables, name))))
             found[name] = sorted(map(tuple, rows), key=repr)
     return found
 

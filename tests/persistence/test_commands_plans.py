@@ -30,8 +30,7 @@ async def commands(db: Database) -> Commands:
     others = {"id": "n.i || command.id", "state": "'succeeded'", "attempts": "1", "finished_at": "created_at"}
     names = [column.name for column in _COMMAND.columns]
     values = ", ".join(others.get(name, f"command.{name}") for name in names)
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         await connection.execute(
             sa.text(
                 "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :each) "
@@ -65,8 +64,7 @@ async def test_what_was_not_sent_is_found_without_a_look_at_what_has_ended(
     assert len(statements) == 4
     word = "EXPLAIN QUERY PLAN" if db.is_sqlite else "EXPLAIN"
     whole = "SCAN command" if db.is_sqlite else "Seq Scan on command"
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         assert await connection.scalar(sa.select(sa.func.count()).select_from(_COMMAND)) == ENDED + 10
         for _ in range(2):
             for statement, parameters in statements:

@@ -172,9 +172,9 @@ async def test_the_end_of_an_unknown_command_is_confirmed(db: Database) -> None:
 async def test_a_late_result_is_evidence(db: Database, commands: Commands, state: CommandState) -> None:
     """The end that was stored stays; what the agent says is kept beside it, once, and confirmed."""
     command = await sent(db, commands)
-    async with db.write() as session:
+    async with db.write() as connection:
         end = ending(command.id, state, NOW, ErrorCode.TIMEOUT, "nobody knows")
-        await states.advance_all(await session.connection(), [end], NOW)
+        await states.advance_all(connection, [end], NOW)
     applied = await say(db, received(command), completed(command))
     assert (applied.contradicted, applied.confirmed) == ([command.id], {A: [command.id]})
     row = await commands.row(command.id)
@@ -282,5 +282,5 @@ async def test_sending_and_reporting_do_not_lock_each_other(db: Database, comman
 async def test_no_part_is_left_behind_by_the_unknown(db: Database) -> None:
     """A part of a command that the database does not know is not stored."""
     await say(db, part(command_for(A), 0, 1, "[1]"))
-    async with db.read() as session:
-        assert not (await (await session.connection()).execute(sa.select(_PART))).all()
+    async with db.read() as connection:
+        assert not (await connection.execute(sa.select(_PART))).all()

@@ -70,8 +70,7 @@ async def test_what_is_canceled_while_it_is_looked_at_is_not_sent(
     await beat(db, A, "j1")
     command = command_for(A)
     await commands.accept(command)
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         now = datetime.now(UTC)
         assert await request_cancel(connection, command.id, now)
         if ended:
@@ -204,9 +203,9 @@ async def test_a_cancellation_before_the_first_attempt_ends_it(db: Database, com
     await commands.accept(sent)
     assert len((await send_new(db)).outgoing) == 1
     await commands.accept(unsent)
-    async with db.write() as session:
+    async with db.write() as connection:
         for command in (sent, unsent):
-            assert await request_cancel(await session.connection(), command.id, NOW, "a mistake")
+            assert await request_cancel(connection, command.id, NOW, "a mistake")
     told, ended = await cancels.wanted(db, 10)
     assert [one.command_id for one in told] == [sent.id]
     assert (told[0].target, told[0].reason) == (A, "a mistake")
@@ -223,8 +222,8 @@ async def test_what_was_canceled_is_not_sent_any_longer(db: Database, commands: 
     await beat(db, A, "j1")
     command = command_for(A)
     await commands.accept(command)
-    async with db.write() as session:
-        await request_cancel(await session.connection(), command.id, NOW)
+    async with db.write() as connection:
+        await request_cancel(connection, command.id, NOW)
     turn = await send_new(db)
     assert turn.outgoing == []
     assert await commands.state(command.id) is CommandState.CANCELED
@@ -239,10 +238,8 @@ async def test_what_has_ended_meanwhile_is_neither_sent_nor_ended(db: Database, 
     await send_new(db, stored(item, 1))
     await make_due(db)
     rows = await again(db)
-    async with db.write() as session:
-        assert await states.advance(
-            await session.connection(), command.id, CommandState.SUCCEEDED, NOW, result=b"{}"
-        )
+    async with db.write() as connection:
+        assert await states.advance(connection, command.id, CommandState.SUCCEEDED, NOW, result=b"{}")
     end = ending(command.id, CommandState.UNKNOWN, NOW, ErrorCode.TIMEOUT, "")
     turn = await outbox.send_again(db, rows, {}, [end], PACE, GRACE)
     assert (turn.outgoing, turn.ended) == ([], [])
@@ -259,8 +256,8 @@ async def test_another_stream_makes_everything_due(db: Database, commands: Comma
     items = (await send_new(db)).outgoing
     other = Place(HERE.created + timedelta(hours=1), "run-2")
     await send_new(db, stored(items[0], 1), stored(items[1], 2), stored(items[2], 1, other))
-    async with db.write() as session:
-        await states.advance(await session.connection(), made[1].id, CommandState.SUCCEEDED, NOW)
+    async with db.write() as connection:
+        await states.advance(connection, made[1].id, CommandState.SUCCEEDED, NOW)
     assert await outbox.hasten(db, Place(HERE.created, "run-3"), unnoted=True) == 1
     assert [row.id for row in await again(db)] == [made[2].id]
     assert await outbox.hasten(db, other, unnoted=False) == 1

@@ -50,8 +50,7 @@ async def test_states_only_move_on(db: Database, commands: Commands) -> None:
             command = command_for(A)
             await commands.accept(command)
             await commands.set(command.id, state=before.value)
-            async with db.write() as session:
-                connection = await session.connection()
+            async with db.write() as connection:
                 assert await states.advance(connection, command.id, after, NOW) is before.may_become(after)
             row = await commands.row(command.id)
             assert row.state == (after if before.may_become(after) else before)
@@ -71,8 +70,8 @@ async def test_many_move_at_once(db: Database, commands: Commands) -> None:
         Move(made[2].id, CommandState.FAILED, {"result": b"{}", "executed_at": NOW}),
         Move(made[3].id, CommandState.SUCCEEDED, {"result": b"{}", "executed_at": NOW}),
     ]
-    async with db.write() as session:
-        await states.advance_all(await session.connection(), moves, NOW)
+    async with db.write() as connection:
+        await states.advance_all(connection, moves, NOW)
     rows = [await commands.row(command.id) for command in made]
     assert [row.state for row in rows] == ["sent", "running", "failed", "rejected"]
     assert [row.started_at for row in rows] == [None, NOW, None, None]
@@ -85,8 +84,7 @@ async def test_ended_commands_are_forgotten_with_their_parts(db: Database, comma
     ended, fresh, still_open = command_for(A, now=old), command_for(A), command_for(A, now=old)
     for command in (ended, fresh, still_open):
         await commands.accept(command)
-        async with db.write() as session:
-            connection = await session.connection()
+        async with db.write() as connection:
             part = {"command_id": command.id, "index": 0, "data": "x"}
             await connection.execute(sa.insert(tables.table_of(tables.CommandPart)).values(part))
             if command is not still_open:
@@ -94,10 +92,8 @@ async def test_ended_commands_are_forgotten_with_their_parts(db: Database, comma
     keep = retention.Keep(rows=timedelta(days=30), tombstones=timedelta(hours=1))
     assert await retention.forget(db, keep, datetime.now(UTC)) == 1
     assert (await commands.states()).keys() == {fresh.id, still_open.id}
-    async with db.read() as session:
-        parts = await (await session.connection()).scalars(
-            sa.select(tables.table_of(tables.CommandPart).c.command_id)
-        )
+    async with db.read() as connection:
+        parts = await connection.scalars(sa.select(tables.table_of(tables.CommandPart).c.command_id))
         assert set(parts) == {fresh.id, still_open.id}
 
 

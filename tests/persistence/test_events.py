@@ -48,8 +48,8 @@ def observed(
 
 
 async def stored(db: Database, **where: object) -> list[dict[str, object]]:
-    async with db.read() as session:
-        page = await queries.list_events(session, EventFilter(**where), limit=1000)  # type: ignore[arg-type]
+    async with db.read() as connection:
+        page = await queries.list_events(connection, EventFilter(**where), limit=1000)  # type: ignore[arg-type]
     return [msgspec.json.decode(item) for item in page.items]
 
 
@@ -184,9 +184,9 @@ async def test_filters_and_pages(db: Database) -> None:
     )
     seen: list[object] = []
     continue_ = ""
-    async with db.read() as session:
+    async with db.read() as connection:
         for left in (13, 6, 0):
-            page = await queries.list_events(session, EventFilter(), limit=7, continue_=continue_)
+            page = await queries.list_events(connection, EventFilter(), limit=7, continue_=continue_)
             assert page.remaining == left
             seen += [msgspec.json.decode(item)["last_seen"] for item in page.items]
             continue_ = page.continue_

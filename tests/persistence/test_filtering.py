@@ -11,7 +11,7 @@ from schemas.frames import Frame
 from schemas.ids import kubernetes
 from schemas.selectors import parse_field_selector, parse_label_selector
 from services.persistence import queries
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.persistence.queries import ResourceFilter, paging
 from services.persistence.state.applier import FrameApplier
 from tests.persistence.frames import FrameSource, Log, apply_all
@@ -29,7 +29,7 @@ def obj(name: str, namespace: str = "shop", owner: tuple[str, str] | None = None
 
 
 @pytest.fixture
-async def session(db: Database) -> AsyncIterator[Session]:
+async def connection(db: Database) -> AsyncIterator[Connection]:
     """Two clusters: a Deployment, a CronJob, what they own, and many pods of nobody."""
     for cluster in ("a", "b"):
         resources = ("pods", "replicasets", "deployments", "jobs", "cronjobs", "nodes")
@@ -64,18 +64,20 @@ async def session(db: Database) -> AsyncIterator[Session]:
         frames: list[Frame] = [source.begin("e"), *source.all(100)]
         await apply_all(applier, [log.receive(source.target, frame) for frame in frames], log.cursor)
     if not db.is_sqlite:  # by itself it does so within a minute
-        async with db.write() as session:
-            await (await session.connection()).exec_driver_sql("ANALYZE resource")
-    async with db.read() as session:
-        yield session
+        async with db.write() as connection:
+            await connection.exec_driver_sql("ANALYZE resource")
+    async with db.read() as connection:
+        yield connection
 
 
-async def found(session: Session, sort: str = "", limit: int = 10_000, **where: Any) -> list[tuple[str, str]]:
+async def found(
+    connection: Connection, sort: str = "", limit: int = 10_000, **where: Any
+) -> list[tuple[str, str]]:
     """(cluster, name) of all pages."""
     rows, token = [], ""
     while True:
         filter_ = ResourceFilter(**({"resource": "pods"} | where))
-        page = await queries.list_resources(session, filter_, sort=sort, limit=limit, continue_=token)
+        page = await queries.list_resources(connection, filter_, sort=sort, limit=limit, continue_=token)
         rows += [msgspec.json.decode(item) for item in page.items]
         if not (token := page.continue_):
             return [(row["cluster"], row["name"]) for row in rows]
@@ -94,21 +96,21 @@ async def found(session: Session, sort: str = "", limit: int = 10_000, **where: 
         ("app=none", lambda _: False),
     ],
 )
-async def test_labels(session: Session, text: str, holds: Any) -> None:
+async def test_labels(connection: Connection, text: str, holds: Any) -> None:
     """A label selector finds the same rows in the same order whatever leads, in pages of any size."""
     expected = [("a", f"p{n:03}") for n in range(PODS) if holds(n)]
     both = expected + [("b", name) for _, name in expected]
     labels = parse_label_selector(text)
     one = (kubernetes("a"),)
-    assert await found(session, labels=labels, targets=one) == expected
-    assert await found(session, labels=labels) == both
-    assert await found(session, labels=labels, limit=37) == both
-    assert await found(session, labels=labels, sort="-name", targets=one, limit=50) == expected[::-1]
-    assert sorted(await found(session, labels=labels, sort="node", limit=70)) == both
-    assert await found(session, labels=labels, namespace="none") == []
+    assert await found(connection, labels=labels, targets=one) == expected
+    assert await found(connection, labels=labels) == both
+    assert await found(connection, labels=labels, limit=37) == both
+    assert await found(connection, labels=labels, sort="-name", targets=one, limit=50) == expected[::-1]
+    assert sorted(await found(connection, labels=labels, sort="node", limit=70)) == both
+    assert await found(connection, labels=labels, namespace="none") == []
 
 
-async def test_labels_with_other_filters(session: Session) -> None:
+async def test_labels_with_other_filters(connection: Connection) -> None:
     """All that is asked for holds together."""
     where = {
         "labels": parse_label_selector("tier=web"),
@@ -119,7 +121,7 @@ async def test_labels_with_other_filters(session: Session) -> None:
     }
     expected = [("b", f"p{n:03}") for n in range(10) if n % 2 and n % 3 == 0 and n % 5 == 3]
     assert expected
-    assert await found(session, **where) == expected
+    assert await found(connection, **where) == expected
 
 
 @pytest.mark.parametrize(
@@ -134,20 +136,20 @@ async def test_labels_with_other_filters(session: Session) -> None:
         (("deployment", "web"), []),
     ],
 )
-async def test_owners(session: Session, owner: tuple[str, str], names: list[str]) -> None:
+async def test_owners(connection: Connection, owner: tuple[str, str], names: list[str]) -> None:
     """An owner's objects are found directly and through the chain, in each cluster its own."""
-    assert await found(session, owner=owner, targets=(kubernetes("a"),)) == [("a", name) for name in names]
+    assert await found(connection, owner=owner, targets=(kubernetes("a"),)) == [("a", name) for name in names]
     both = [(cluster, name) for cluster in ("a", "b") for name in names]
-    assert await found(session, owner=owner) == both
-    assert await found(session, owner=owner, limit=1) == both
+    assert await found(connection, owner=owner) == both
+    assert await found(connection, owner=owner, limit=1) == both
 
 
-async def test_owners_of_a_namespace(session: Session) -> None:
+async def test_owners_of_a_namespace(connection: Connection) -> None:
     """The chain stays in its namespace; a Deployment's ReplicaSets are found as well."""
     assert await found(
-        session, owner=("Deployment", "web"), namespace="blog", targets=(kubernetes("a"),)
+        connection, owner=("Deployment", "web"), namespace="blog", targets=(kubernetes("a"),)
     ) == [("a", "web-1-b")]
-    names = await found(session, resource="replicasets", owner=("Deployment", "web"))
+    names = await found(connection, resource="replicasets", owner=("Deployment", "web"))
     assert [name for _, name in names] == ["web-1", "web-1", "web-2"] * 2
 
 
@@ -155,16 +157,15 @@ async def test_owners_of_a_namespace(session: Session) -> None:
     ("q", "count"),
     [("WEB-1-", 2), ("tidy-1-A", 1), ("Job/tidy", 1), ("%", 0), ("_", 0), ("blog", 1), ("node-4", PODS // 5)],
 )
-async def test_text(session: Session, q: str, count: int) -> None:
+async def test_text(connection: Connection, q: str, count: int) -> None:
     """`q` is a piece of name, namespace, node or owner in any case; wildcards are data."""
-    assert len(await found(session, q=q, targets=(kubernetes("a"),))) == count
+    assert len(await found(connection, q=q, targets=(kubernetes("a"),))) == count
 
 
 @pytest.mark.parametrize("keyed", [paging.KEYED, 0])
-async def test_the_index_leads(session: Session, keyed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_index_leads(connection: Connection, keyed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan of a list by label begins with the index over labels, and on SQLite nothing is sorted."""
     monkeypatch.setattr(paging, "KEYED", keyed)
-    connection = await session.connection()
     statements: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -175,7 +176,7 @@ async def test_the_index_leads(session: Session, keyed: int, monkeypatch: pytest
     for targets in (None, (kubernetes("a"),), (kubernetes("a"), kubernetes("b"))):
         statements.clear()
         where = ResourceFilter(resource="pods", labels=labels, targets=targets)
-        await queries.list_resources(session, where, limit=5)
+        await queries.list_resources(connection, where, limit=5)
         limited = [entry for entry in statements if "LIMIT" in entry[0]]
         assert len(limited) == (2 if keyed else 3)
         if connection.dialect.name == "sqlite":
@@ -195,11 +196,11 @@ async def test_the_index_leads(session: Session, keyed: int, monkeypatch: pytest
             assert any("ix_resource_labels" in step for step in plan), plan
 
 
-async def test_counts(session: Session) -> None:
+async def test_counts(connection: Connection) -> None:
     """Groups are counted as the rows are, the largest first, and those beyond the limit by number."""
 
     async def counted(*by: str, limit: int = 100, **where: Any) -> tuple[dict[Any, int], int]:
-        counts = await queries.count_objects(session, ResourceFilter(**where), by, limit=limit)
+        counts = await queries.count_objects(connection, ResourceFilter(**where), by, limit=limit)
         return {tuple(g.values.values()): g.count for g in counts.groups}, counts.remaining
 
     assert await counted("cluster", resource="pods") == ({("a",): PODS + 5, ("b",): PODS + 5}, 0)

@@ -79,12 +79,12 @@ async def test_bodies_are_kept_byte_for_byte(stage: Stage) -> None:
 async def test_unchanged_object_only_moves_to_the_new_epoch(stage: Stage) -> None:
     """A full list that repeats what is known changes neither `updated_at` nor `rev`."""
     table = tables.table_of(tables.Resource)
-    async with stage.db.read() as session:
-        before = (await (await session.connection()).execute(table.select())).all()
+    async with stage.db.read() as connection:
+        before = (await connection.execute(table.select())).all()
     report = await stage.apply(stage.agent.begin("e2"), *stage.agent.all())
     assert (report.changed, report.unchanged, report.removed) == (0, 2, 0)
-    async with stage.db.read() as session:
-        after = (await (await session.connection()).execute(table.select())).all()
+    async with stage.db.read() as connection:
+        after = (await connection.execute(table.select())).all()
     assert [(row.updated_at, row.rev) for row in after] == [(row.updated_at, row.rev) for row in before]
     assert {row.epoch for row in after} == {"e2"}
 
@@ -339,9 +339,9 @@ async def test_unknown_resource_is_stored_generically(stage: Stage) -> None:
         stage.agent.put("w", widget, resource="widgets.example.com"),
     )
     table = tables.table_of(tables.Resource)
-    async with stage.db.read() as session:
+    async with stage.db.read() as connection:
         query = table.select().where(table.c.resource == "widgets.example.com")
-        row = (await (await session.connection()).execute(query)).one()
+        row = (await connection.execute(query)).one()
     assert (row.kind, row.labels, row.state) == ("Widget", {"a": "b"}, "Spinning")
 
 

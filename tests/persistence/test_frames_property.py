@@ -200,8 +200,6 @@ def message_of(item: ReceivedFrame) -> Message:
 async def version(db: Database, target: Target) -> int:
     """Frames applied; none for an agent that is not known."""
     table = tables.table_of(tables.Epoch)
-    async with db.read() as session:
-        found = await (await session.connection()).scalar(
-            sa.select(table.c.version).where(table.c.target_id == target.id)
-        )
+    async with db.read() as connection:
+        found = await connection.scalar(sa.select(table.c.version).where(table.c.target_id == target.id))
     return int(found or 0)

@@ -54,8 +54,8 @@ async def must_take(leases: Leases) -> Holding:
 
 async def expire(db: Database, name: str = NAME) -> None:
     """As if its holder had been silent for long."""
-    async with db.write() as session:
-        await (await session.connection()).execute(
+    async with db.write() as connection:
+        await connection.execute(
             sa.update(_LEASE).where(_LEASE.c.name == name).values(expires_at=datetime(2026, 1, 1, tzinfo=UTC))
         )
 
@@ -80,8 +80,7 @@ async def test_one_has_it_until_it_expires_or_is_given_back(db: Database) -> Non
 
 async def pass_by(db: Database, seconds: float) -> None:
     """As if it were so much later."""
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         for row in (await connection.execute(sa.select(_LEASE))).all():
             earlier = row.expires_at - timedelta(seconds=seconds)
             await connection.execute(
@@ -132,8 +131,8 @@ async def test_members_that_are_gone_are_forgotten(db: Database) -> None:
     here = Leases(db, "here", 60.0)
     situation, _ = await here.turn([], nothing)
     assert situation.members == ("here",)
-    async with db.read() as session:
-        names = (await (await session.connection()).scalars(sa.select(_LEASE.c.name))).all()
+    async with db.read() as connection:
+        names = (await connection.scalars(sa.select(_LEASE.c.name))).all()
     assert names == ["member/here"]
 
 
@@ -234,13 +233,13 @@ async def test_holder_that_hangs_in_a_transaction_is_cut_off(new_url: Callable[[
             return await take(two) is not None
 
         async def hang() -> None:
-            async with FencedDatabase(db, holding).write() as session:
+            async with FencedDatabase(db, holding).write() as connection:
                 await expire(other)
                 assert not await taken()
                 started = asyncio.get_running_loop().time()
                 await until(taken)
                 assert asyncio.get_running_loop().time() - started < 15
-                await (await session.connection()).execute(sa.select(_LEASE))
+                await connection.execute(sa.select(_LEASE))
 
         with pytest.raises(DatabaseUnavailable):
             await hang()
@@ -265,18 +264,16 @@ async def until_both_are_cut_off(url: str) -> float:
         two, hanging = Leases(other, "two", 60.0), asyncio.Event()
 
         async def hang() -> None:
-            async with FencedDatabase(db, holding).write() as session:
-                await revisions.next_one(await session.connection(), 3)
+            async with FencedDatabase(db, holding).write() as connection:
+                await revisions.next_one(connection, 3)
                 hanging.set()
                 await asyncio.sleep(20)
 
         async def taken() -> bool:
             return await take(two) is not None
 
-        async with db.write() as session:
-            await revisions.raise_to(
-                await session.connection(), 3, await revisions.next_one(await session.connection(), 3)
-            )
+        async with db.write() as connection:
+            await revisions.raise_to(connection, 3, await revisions.next_one(connection, 3))
         tasks = [asyncio.create_task(hang())]
         try:
             await hanging.wait()
@@ -302,13 +299,12 @@ async def test_commits_are_in_the_order_of_the_fences(new_url: Callable[[], str]
 
     async with Database(url, limits=PATIENT) as setup:
         await Leases(setup, "setup", 60.0).declare([NAME])
-        async with setup.write() as session:
+        async with setup.write() as connection:
             zero = {"latest": _at(0), "continuous_since": _at(0)}
-            await (await session.connection()).execute(sa.insert(counter).values(name="count", **zero))
+            await connection.execute(sa.insert(counter).values(name="count", **zero))
 
     async def write(db: Database, holding: Holding, pause: float) -> None:
-        async with FencedDatabase(db, holding).write() as session:
-            connection = await session.connection()
+        async with FencedDatabase(db, holding).write() as connection:
             found = await connection.scalar(sa.select(counter.c.latest).where(counter.c.name == "count"))
             await asyncio.sleep(pause)
             number = round((found - _at(0)).total_seconds()) + 1

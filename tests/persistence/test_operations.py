@@ -34,8 +34,8 @@ async def accepted(db: Database, key: str = "", **strategy: int) -> str:
         created_at=NOW,
         actor="token/test",
     )
-    async with db.write() as session:
-        assert await operations.insert_operation(await session.connection(), operation, idempotency_key=key)
+    async with db.write() as connection:
+        assert await operations.insert_operation(connection, operation, idempotency_key=key)
     return operation.id
 
 
@@ -43,19 +43,19 @@ async def end(db: Database, command_id: str, state: CommandState = CommandState.
     good = state == CommandState.SUCCEEDED
     error = None if good else CommandError(code="conflict", message="409 it has changed")
     result = CommandCompleted(command_id=command_id, state=state, success=good, error=error, executed_at=NOW)
-    async with db.write() as session:
+    async with db.write() as connection:
         body = result.model_dump_json().encode()
-        assert await advance(await session.connection(), command_id, state, NOW, result=body)
+        assert await advance(connection, command_id, state, NOW, result=body)
 
 
 async def states(db: Database, id_: str) -> list[str]:
-    async with db.read() as session:
-        return [turn.state for turn in await list_turns(session, id_)]
+    async with db.read() as connection:
+        return [turn.state for turn in await list_turns(connection, id_)]
 
 
 async def state_of(db: Database, id_: str) -> tuple[str, str]:
-    async with db.read() as session:
-        stored = await get_operation(session, id_)
+    async with db.read() as connection:
+        stored = await get_operation(connection, id_)
     assert stored is not None
     return stored.state, stored.reason
 
@@ -70,12 +70,12 @@ async def test_one_after_the_other(db: Database) -> None:
         await end(db, command)
     assert await operations.step(db, id_) == []
     assert await state_of(db, id_) == ("succeeded", "5 of 5 succeeded")
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(COMMAND.c.target_id, COMMAND.c.operation_id).order_by(COMMAND.c.id)
         )
         assert [tuple(row) for row in found] == [(cluster, id_) for cluster in CLUSTERS]
-        page = await list_operations(session, limit=10)
+        page = await list_operations(connection, limit=10)
         assert page.items[0].counts == {"succeeded": 5}
 
 
@@ -93,12 +93,12 @@ async def test_a_large_operation_is_listed_without_its_params(db: Database, leng
         created_at=NOW,
         actor="token/\u20ac",
     )
-    async with db.write() as session:
-        assert await operations.insert_operation(await session.connection(), made)
+    async with db.write() as connection:
+        assert await operations.insert_operation(connection, made)
     await accepted(db)
-    async with db.read() as session:
-        small, large = (await list_operations(session, limit=10)).items
-        whole = await get_operation(session, made.id)
+    async with db.read() as connection:
+        small, large = (await list_operations(connection, limit=10)).items
+        whole = await get_operation(connection, made.id)
     assert whole is not None
     assert (whole.operation, whole.has_params) == (made, True)
     kept = made.model_copy(update={"targets": made.targets[:1]})
@@ -186,8 +186,8 @@ async def test_canceled(db: Database) -> None:
     id_ = await accepted(db, max_unavailable=2)
     commands = await operations.step(db, id_)
     assert await operations.cancel(db, id_, "wrong version") == OperationState.RUNNING
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(COMMAND.c.id, COMMAND.c.cancel_reason).where(COMMAND.c.cancel_requested_at.is_not(None))
         )
         assert {tuple(row) for row in found} == {(id__, "wrong version") for id__ in commands}
@@ -208,16 +208,16 @@ async def test_a_key_is_used_once(db: Database) -> None:
     await accepted(db, key="k")
     with pytest.raises(AssertionError):
         await accepted(db, key="k")
-    async with db.read() as session:
-        assert len((await list_operations(session, limit=10)).items) == 1
+    async with db.read() as connection:
+        assert len((await list_operations(connection, limit=10)).items) == 1
 
 
 async def test_every_command_is_in_the_outbox(db: Database) -> None:
     """It is sent like any other."""
     id_ = await accepted(db, max_unavailable=3)
     commands = await operations.step(db, id_)
-    async with db.read() as session:
-        due = await (await session.connection()).scalars(sa.select(OUTBOX.c.command_id))
+    async with db.read() as connection:
+        due = await connection.scalars(sa.select(OUTBOX.c.command_id))
         assert sorted(due) == sorted(commands)
 
 
@@ -235,5 +235,5 @@ async def test_its_commands_are_kept_as_long_as_it_is(db: Database) -> None:
     await end(db, second, CommandState.CANCELED)
     assert await retention.forget(db, keep, much_later) == 3
     assert await states(db, id_) == []
-    async with db.read() as session:
-        assert (await list_operations(session, limit=10)).items == []
+    async with db.read() as connection:
+        assert (await list_operations(connection, limit=10)).items == []

@@ -23,8 +23,8 @@ START = datetime(2026, 11, 1, tzinfo=UTC)
 
 async def add_shards(db: Database, *numbers: int) -> None:
     rows = [{"shard": number, "rev": 0, "forgotten": 0} for number in numbers]
-    async with db.write() as session:
-        await insert_new(await session.connection(), tables.Shard, rows)
+    async with db.write() as connection:
+        await insert_new(connection, tables.Shard, rows)
 
 
 @only_on("postgresql")
@@ -32,8 +32,7 @@ async def test_texts_are_in_the_order_of_their_code_points(db: Database) -> None
     """As in SQLite and in Python, whatever the server's language: pages go on where the last ended."""
     names = ["B", "a", "b", "Ä", "ä", "-x", "a-b", "ab", "Z"]
     rows = [{"name": name, "stream": "s", "created": START, "sequence": 1} for name in names]
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         await upsert(connection, tables.Cursor, rows)
         found = await connection.scalars(sa.text("SELECT name FROM cursor ORDER BY name"))
         assert found.all() == sorted(names)
@@ -50,8 +49,7 @@ async def test_texts_are_in_the_order_of_their_code_points(db: Database) -> None
 async def test_rows_are_found_by_their_key_before_there_are_statistics(db: Database, statement: str) -> None:
     """A new database has none, and must not look through all rows of a cluster for each."""
     key = "resource = 'pods' AND target_kind = 'k' AND target_id = 'i' AND namespace = 'n' AND name = 'x'"
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         plan = await connection.scalars(sa.text(f"EXPLAIN {statement} WHERE {key}"))
         assert "pk_resource" in "\n".join(plan)
 
@@ -64,13 +62,10 @@ async def test_transactions_in_any_order_do_not_wait_in_a_circle(db: Database) -
     async def write(numbers: list[int]) -> None:
         rows = [{"shard": number, "rev": 1, "forgotten": 0} for number in numbers]
         for _ in range(5):
-            async with db.write() as session:
-                connection = await session.connection()
+            async with db.write() as connection:
                 await upsert(connection, tables.Shard, rows)
-            async with db.write() as session:
-                await delete(
-                    await session.connection(), tables.Shard, [{"shard": row["shard"]} for row in rows]
-                )
+            async with db.write() as connection:
+                await delete(connection, tables.Shard, [{"shard": row["shard"]} for row in rows])
 
     await asyncio.gather(*(write(list(range(200))[:: 1 - 2 * (number % 2)]) for number in range(4)))
 
@@ -78,14 +73,13 @@ async def test_transactions_in_any_order_do_not_wait_in_a_circle(db: Database) -
 @only_on("postgresql")
 async def test_deleted_rows_are_counted(db: Database) -> None:
     await add_shards(db, 1, 2, 3)
-    async with db.write() as session:
+    async with db.write() as connection:
         keys = [{"shard": number} for number in (2, 3, 4)]
-        assert await delete(await session.connection(), tables.Shard, keys) == 2
+        assert await delete(connection, tables.Shard, keys) == 2
 
 
 async def stand_still(db: Database) -> None:
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         await connection.execute(sa.text("INSERT INTO shard (shard, rev, forgotten) VALUES (1, 1, 0)"))
         await asyncio.sleep(1)
         await connection.execute(sa.text("SELECT 1"))
@@ -108,14 +102,14 @@ async def test_a_statement_that_waits_or_lasts_too_long_is_ended(new_url: Callab
     limits = Limits(statement=3.0, answer=30.0, lock=1.0, idle=30.0)
     async with Database(new_url(), limits=limits) as db:
         await add_shards(db, 1)
-        async with db.write() as session:
-            await (await session.connection()).execute(sa.text("UPDATE shard SET rev = 5"))
+        async with db.write() as connection:
+            await connection.execute(sa.text("UPDATE shard SET rev = 5"))
             with pytest.raises(DatabaseUnavailable, match="another transaction holds its rows"):
                 async with db.write() as other:
-                    await (await other.connection()).execute(sa.text("UPDATE shard SET rev = 6"))
+                    await other.execute(sa.text("UPDATE shard SET rev = 6"))
         with pytest.raises(DatabaseUnavailable, match="a statement took too long"):
-            async with db.write() as session:
-                await (await session.connection()).execute(sa.text("SELECT pg_sleep(30)"))
+            async with db.write() as connection:
+                await connection.execute(sa.text("SELECT pg_sleep(30)"))
         await add_shards(db, 2)
 
 
@@ -178,8 +172,8 @@ async def test_a_server_that_is_away_is_told_and_found_again(own_postgres: Postg
         own_postgres.start()
         await add_shards(db, 3)
         await until(lambda: probe.health() is None)
-        async with db.read() as session:
-            found = await (await session.connection()).scalars(sa.text("SELECT shard FROM shard ORDER BY 1"))
+        async with db.read() as connection:
+            found = await connection.scalars(sa.text("SELECT shard FROM shard ORDER BY 1"))
             assert found.all() == [1, 3]
         probing.cancel()
 

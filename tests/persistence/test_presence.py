@@ -95,15 +95,15 @@ async def test_agents_are_judged_by_the_stored_clock(db: Database) -> None:
     target = kubernetes("c1")
     beats = [Beat(at(5 * number), 5) for number in range(8)]
     await store_signs(db, [Sign(target, heartbeat(instance="uid"), at(0))], beats, Log().cursor)
-    async with db.read() as session:
-        (status,) = (await queries.list_agents(session, limit=10)).items
+    async with db.read() as connection:
+        (status,) = (await queries.list_agents(connection, limit=10)).items
     assert (status.state, status.last_seen) == (AgentState.STALE, at(0))
     assert status.heartbeat is not None
     assert status.heartbeat.instance == "uid"
     await store_signs(db, [], [Beat(at(50), 5)], Log().cursor)
-    async with db.read() as session:
-        status = await queries.get_agent(session, target) or status
-        assert await queries.get_agent(session, kubernetes("c2")) is None
+    async with db.read() as connection:
+        status = await queries.get_agent(connection, target) or status
+        assert await queries.get_agent(connection, kubernetes("c2")) is None
     assert status.state is AgentState.LOST
 
 
@@ -112,8 +112,8 @@ async def test_late_heartbeat_does_not_overwrite_a_newer_one(db: Database) -> No
     target = kubernetes("c1")
     await store_signs(db, [Sign(target, heartbeat(version="2"), at(30))], [], Log().cursor)
     await store_signs(db, [Sign(target, heartbeat(version="1"), at(15))], [], Log().cursor)
-    async with db.read() as session:
-        status = await queries.get_agent(session, target)
+    async with db.read() as connection:
+        status = await queries.get_agent(connection, target)
     assert status is not None
     assert status.heartbeat is not None
     assert (status.heartbeat.version, status.last_seen) == ("2", at(30))
@@ -142,8 +142,8 @@ class Fleet:
         return await store_signs(self.db, [sign], beats, self.cursor)
 
     async def status(self) -> queries.AgentStatus:
-        async with self.db.read() as session:
-            status = await queries.get_agent(session, self.target)
+        async with self.db.read() as connection:
+            status = await queries.get_agent(connection, self.target)
         assert status is not None
         return status
 
@@ -270,14 +270,14 @@ async def test_own_clocks_of_agents_do_not_matter(db: Database) -> None:
     for second, state in ((30, AgentState.LIVE), (40, AgentState.STALE), (50, AgentState.LOST)):
         beats = [Beat(at(moment), 5) for moment in range(0, second + 1, 5)]
         await store_signs(db, [], beats, Log().cursor)
-        async with db.read() as session:
-            page = await queries.list_agents(session, limit=10)
+        async with db.read() as connection:
+            page = await queries.list_agents(connection, limit=10)
         assert {status.state for status in page.items} == {state}
 
 
 async def test_without_a_clock_nobody_is_lost(db: Database) -> None:
     """Before the first beat of a master there is no present to judge by."""
     await store_signs(db, [Sign(kubernetes("c1"), heartbeat(), at(0))], [], Log().cursor)
-    async with db.read() as session:
-        (status,) = (await queries.list_agents(session, limit=10)).items
+    async with db.read() as connection:
+        (status,) = (await queries.list_agents(connection, limit=10)).items
     assert status.state is AgentState.LIVE

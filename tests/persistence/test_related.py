@@ -92,9 +92,9 @@ async def observe(db: Database, about: Iterable[dict[str, str]], cluster: str = 
 async def graph_of(
     db: Database, resource: str, name: str, namespace: str = "shop", *, depth: int = 8, limit: int = 250
 ) -> Graph:
-    async with db.read() as session:
+    async with db.read() as connection:
         found = await related(
-            session, CLUSTER, resource, namespace, name, generic=[WIDGETS], depth=depth, limit=limit
+            connection, CLUSTER, resource, namespace, name, generic=[WIDGETS], depth=depth, limit=limit
         )
     assert found is not None
     return found
@@ -575,13 +575,15 @@ async def test_nothing_is_found_in_other_places(db: Database) -> None:
     """What is not stored is None; an Event is found by its uid only."""
     await fill(db, SHOP)
     await observe(db, [{"kind": "Pod", "namespace": "shop", "name": "gone"}])
-    async with db.read() as session:
+    async with db.read() as connection:
         for resource, namespace, name in (
             ("pods", "shop", "none"),
             ("pods", "", "web-1-a"),
             ("events", "shop", "e.0"),
             ("events", "", "e-0"),
         ):
-            found = await related(session, CLUSTER, resource, namespace, name, generic=[], depth=8, limit=250)
+            found = await related(
+                connection, CLUSTER, resource, namespace, name, generic=[], depth=8, limit=250
+            )
             assert found is None
     assert missing(await graph_of(db, "events", "e-0")) == {"pods/shop/gone"}

@@ -61,8 +61,8 @@ class Stage:
         return {row.name: row.rev for row in found}
 
     async def _all(self, select: sa.Select[tuple[object, ...]]) -> list[sa.Row[tuple[object, ...]]]:
-        async with self.db.read() as session:
-            return list((await (await session.connection()).execute(select)).all())
+        async with self.db.read() as connection:
+            return list((await connection.execute(select)).all())
 
 
 @pytest.fixture
@@ -171,8 +171,7 @@ async def test_revisions_become_visible_in_their_order(new_url: Callable[[], str
             nonlocal seen, seen_rev, looks
             while True:
                 rev = await stage.rev()  # first, as readers do
-                async with db.read() as session:
-                    connection = await session.connection()
+                async with db.read() as connection:
                     objects = await connection.execute(sa.select(_RESOURCE.c.name, _RESOURCE.c.rev))
                     versions = await connection.execute(sa.select(_EVENT.c.uid, _EVENT.c.rev))
                     found = {(row[0], row[1]) for row in [*objects, *versions]}

@@ -18,8 +18,8 @@ from tests.persistence.conftest import PATIENT, only_on, url_of
 @only_on("sqlite")
 async def test_migrations_make_the_indexes_that_are_declared(db: Database) -> None:
     """Partial indexes too, which the comparison above does not look into."""
-    async with db.read() as session:
-        found = await (await session.connection()).exec_driver_sql(
+    async with db.read() as connection:
+        found = await connection.exec_driver_sql(
             "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
         )
         there = dict(map(tuple, found))
@@ -37,8 +37,7 @@ async def test_labels_follow_their_objects(db: Database) -> None:
     """The triggers of `label`: pairs come, change and go with their object, by whichever statement."""
 
     async def pairs(statement: str) -> set[tuple[str, str]]:
-        async with db.write() as session:
-            connection = await session.connection()
+        async with db.write() as connection:
             await connection.exec_driver_sql(statement)
             found = await connection.execute(sa.select(tables.table_of(tables.Label).c["key", "value"]))
             return {(key, value) for key, value in found}
@@ -64,8 +63,7 @@ async def test_database_without_tables_is_refused(tmp_path: Path) -> None:
 
 
 async def set_revision(db: Database, revision: str, needs: str) -> None:
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         await connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
         await connection.exec_driver_sql(f"UPDATE compatibility SET needs = '{needs}'")
 
@@ -102,21 +100,20 @@ async def test_newer_revision_that_older_code_can_use_is_accepted(new_url: Calla
 async def test_readers_are_not_kept_waiting_by_a_writer(db: Database) -> None:
     """A read in the middle of a write answers at once, with what was committed before."""
     async with db.write() as writing:
-        await (await writing.connection()).exec_driver_sql("INSERT INTO shard VALUES (1, 1, 0)")
+        await writing.exec_driver_sql("INSERT INTO shard VALUES (1, 1, 0)")
         async with asyncio.timeout(20), db.read() as reading:  # it would wait for its writer, and for ever
-            count = await (await reading.connection()).exec_driver_sql("SELECT count(*) FROM shard")
+            count = await reading.exec_driver_sql("SELECT count(*) FROM shard")
             assert count.scalar_one() == 0
 
 
 async def test_a_read_sees_one_moment(db: Database) -> None:
     """What others commit between two of its statements is not in it."""
     async with db.read() as reading:
-        connection = await reading.connection()
         counts = []
         for number in range(2):
-            counts.append((await connection.exec_driver_sql("SELECT count(*) FROM shard")).scalar_one())
+            counts.append((await reading.exec_driver_sql("SELECT count(*) FROM shard")).scalar_one())
             async with db.write() as writing:
-                await (await writing.connection()).exec_driver_sql(_new_shard(number))
+                await writing.exec_driver_sql(_new_shard(number))
     assert counts == [0, 0]
 
 

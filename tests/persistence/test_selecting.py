@@ -73,9 +73,9 @@ async def keep(db: Database, *held: tuple[str, str, dict[str, Any]], log: Log | 
 
 async def names(db: Database, resource: str, conditions: list[sa.ColumnElement[bool]]) -> list[str]:
     table = tables.table_of(tables.Resource).c
-    async with db.read() as session:
+    async with db.read() as connection:
         query = sa.select(table.name).where(table.resource == resource, *conditions).order_by(table.name)
-        return list(await (await session.connection()).scalars(query))
+        return list(await connection.scalars(query))
 
 
 async def by_labels(db: Database, selector: LabelSelector) -> list[str]:
@@ -87,9 +87,9 @@ async def by_fields(db: Database, resource: str, text: str) -> list[str]:
     selector, fields = parse_field_selector(text), selectable_fields(resource)
     found = await names(db, resource, field_conditions(resource, selector))
     table = tables.table_of(tables.Resource).c
-    async with db.read() as session:
+    async with db.read() as connection:
         query = sa.select(table.name, table.body).where(table.resource == resource).order_by(table.name)
-        rows = (await (await session.connection()).execute(query)).all()
+        rows = (await connection.execute(query)).all()
 
     def selected(body: Any) -> bool:
         return selector.matches(lambda field: fields[field].value(body))
@@ -328,9 +328,9 @@ async def test_events_are_selected_in_their_own_table(db: Database) -> None:
         ("metadata.name=new,metadata.namespace=n", ["new"]),
     ]:
         conditions = field_conditions("events", parse_field_selector(text))
-        async with db.read() as session:
+        async with db.read() as connection:
             query = sa.select(table.name).where(*conditions).order_by(table.name)
-            assert list(await (await session.connection()).scalars(query)) == wanted, text
+            assert list(await connection.scalars(query)) == wanted, text
 
 
 @pytest.mark.parametrize(
@@ -399,8 +399,7 @@ async def test_an_index_answers_for_labels(db: Database) -> None:
     conditions = label_conditions(parse_label_selector("app=a7"))
     table = tables.table_of(tables.Resource).c
     query = sa.select(table.name).where(table.resource == "pods", *conditions)
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         if not db.is_sqlite:
             await connection.exec_driver_sql("ANALYZE resource")
         plan = str((await connection.execute(Explain(query))).all())

@@ -14,7 +14,7 @@ from schemas.frames import Frame
 from schemas.ids import kubernetes
 from schemas.kubernetes import KINDS
 from services.persistence import queries
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.persistence.queries import BadContinue, ResourceFilter, UnknownColumn
 from services.persistence.queries.sorting import LENGTH
 from services.persistence.state.applier import FrameApplier
@@ -101,9 +101,9 @@ def test_a_row_that_does_not_change_is_on_one_page(
             seen: list[tuple[str, str]] = []
             token = ""
             for step in itertools.count():
-                async with db.read() as session:
+                async with db.read() as connection:
                     page = await queries.list_resources(
-                        session, PODS, sort=sort, limit=limit, continue_=token
+                        connection, PODS, sort=sort, limit=limit, continue_=token
                     )
                 seen += [(row["cluster"], row["name"]) for row in map(msgspec.json.decode, page.items)]
                 if not (token := page.continue_):
@@ -128,22 +128,22 @@ async def test_every_column_of_every_kind_sorts(db: Database) -> None:
     log, applier = Log(), FrameApplier(db, source.target.shard)
     frames = [source.begin("e"), *source.all()]
     await apply_all(applier, [log.receive(source.target, frame) for frame in frames], log.cursor)
-    async with db.read() as session:
+    async with db.read() as connection:
         for resource in [*KINDS, "widgets.example.com"]:
             where = ResourceFilter(resource=resource)
             with pytest.raises(UnknownColumn) as refusal:
-                await queries.list_resources(session, where, sort="no", limit=1)
+                await queries.list_resources(connection, where, sort="no", limit=1)
             for column in refusal.value.known:
                 for sort in (column, f"-{column}"):
-                    names = await walked(session, where, sort)
+                    names = await walked(connection, where, sort)
                     assert sorted(names) == (["unreadable", "x", "y"] if resource in KINDS else [])
 
 
-async def walked(session: Session, where: ResourceFilter, sort: str) -> list[str]:
+async def walked(connection: Connection, where: ResourceFilter, sort: str) -> list[str]:
     """The names of a list, in pages of one."""
     names, token = [], ""
     while True:
-        page = await queries.list_resources(session, where, sort=sort, limit=1, continue_=token)
+        page = await queries.list_resources(connection, where, sort=sort, limit=1, continue_=token)
         names += [msgspec.json.decode(item)["name"] for item in page.items]
         token = page.continue_
         if not token:
@@ -174,8 +174,8 @@ async def test_orders(db: Database) -> None:
     await writer.write("b", "p0", 0)
 
     async def rows(sort: str, column: str) -> list[Any]:
-        async with db.read() as session:
-            page = await queries.list_resources(session, PODS, sort=sort, limit=100)
+        async with db.read() as connection:
+            page = await queries.list_resources(connection, PODS, sort=sort, limit=100)
         return [msgspec.json.decode(item)[column] for item in page.items]
 
     assert await rows("restarts", "restarts") == [0, 0, 0, 2, 4, 7, 9, 11]
@@ -194,14 +194,14 @@ async def test_a_continue_of_another_order_is_refused(db: Database) -> None:
     await writer.start()
     for number in range(3):
         await writer.write("a", f"p{number}", number)
-    async with db.read() as session:
-        page = await queries.list_resources(session, PODS, sort="restarts", limit=1)
+    async with db.read() as connection:
+        page = await queries.list_resources(connection, PODS, sort="restarts", limit=1)
         for sort in ("-restarts", "status", ""):
             with pytest.raises(BadContinue, match="another query"):
-                await queries.list_resources(session, PODS, sort=sort, limit=1, continue_=page.continue_)
+                await queries.list_resources(connection, PODS, sort=sort, limit=1, continue_=page.continue_)
         place = queries.paging.token((PODS, "restarts"), ["x", "kubernetes", "a", "default", "p0"])
         with pytest.raises(BadContinue, match="not one that was given out"):
-            await queries.list_resources(session, PODS, sort="restarts", limit=1, continue_=place)
+            await queries.list_resources(connection, PODS, sort="restarts", limit=1, continue_=place)
 
 
 def test_bodies_are_pods() -> None:

@@ -21,8 +21,7 @@ async def test_sqlite_is_set_up_for_us(new_url: Callable[[], str]) -> None:
     """Write-ahead log, foreign keys, space that can be given back; what is durable waits for the disk."""
     common = {"journal_mode": "wal", "auto_vacuum": 2, "foreign_keys": 1, "busy_timeout": 5000}
     for durable, synchronous in ((False, 1), (True, 2)):
-        async with Database(new_url()) as db, db.write(durable=durable) as session:
-            connection = await session.connection()
+        async with Database(new_url()) as db, db.write(durable=durable) as connection:
             for pragma, value in {**common, "synchronous": synchronous}.items():
                 assert (await connection.exec_driver_sql(f"PRAGMA {pragma}")).scalar_one() == value
 
@@ -33,8 +32,7 @@ async def test_rows_come_whole_and_in_portions(db: Database, count: int) -> None
     """However many there are; a statement that is left early is closed, so that the next one may write."""
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT {count}) SELECT i FROM n"
     wanted = list(range(1, count + 1))
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         assert (await connection.scalars(sa.text(numbers))).all() == wanted
         for size in (2, 50, 64, 300):
             options = {"yield_per": size}
@@ -51,17 +49,14 @@ async def test_writers_wait_for_each_other(db: Database) -> None:
     """Two transactions that read and then write never lose an update, nor fail as locked."""
 
     async def add() -> None:
-        async with db.write() as session:
-            connection = await session.connection()
+        async with db.write() as connection:
             before = (await connection.exec_driver_sql("SELECT max(rev) FROM shard")).scalar_one() or 0
             await asyncio.sleep(0.001)
             await connection.exec_driver_sql(f"INSERT INTO shard VALUES ({before + 1}, {before + 1}, 0)")
 
     await asyncio.gather(*(add() for _ in range(20)))
-    async with db.read() as session:
-        assert (
-            await (await session.connection()).exec_driver_sql("SELECT max(rev) FROM shard")
-        ).scalar_one() == 20
+    async with db.read() as connection:
+        assert (await connection.exec_driver_sql("SELECT max(rev) FROM shard")).scalar_one() == 20
 
 
 @only_on("sqlite")
@@ -77,8 +72,8 @@ async def test_locked_database_is_told_as_such(
             async with db.write():
                 pass
         other.execute("ROLLBACK")
-        async with db.write() as session:
-            await (await session.connection()).exec_driver_sql("INSERT INTO shard VALUES (1, 1, 0)")
+        async with db.write() as connection:
+            await connection.exec_driver_sql("INSERT INTO shard VALUES (1, 1, 0)")
     other.close()
 
 
@@ -87,13 +82,12 @@ async def test_full_database_is_told_as_such_and_recovers(db: Database) -> None:
     """SQLITE_FULL rolls the transaction back; once there is room the next one succeeds."""
 
     async def write(size: int) -> None:
-        async with db.write() as session:
-            await (await session.connection()).exec_driver_sql(
+        async with db.write() as connection:
+            await connection.exec_driver_sql(
                 "INSERT INTO part VALUES ('k', 'i', 'r', 'n', 'x', 0, zeroblob(?))", (size,)
             )
 
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
         await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 10}")
     with pytest.raises(DatabaseUnavailable, match="the disk is full"):

@@ -35,11 +35,13 @@ async def test_nul_in_labels_and_names_of_others_costs_no_frame(db: Database) ->
     )
     assert await rows(db, source.target) == source.held
     assert report.frames[-1].digest_agrees
-    async with db.read() as session:
+    async with db.read() as connection:
         table = tables.table_of(tables.Resource)
-        row = (await (await session.connection()).execute(sa.select(table))).one()
-        found = await queries.list_resources(session, ResourceFilter(resource="pods", node="n\0"), limit=10)
-        none = await queries.list_events(session, EventFilter(q="\0"), limit=10)
+        row = (await connection.execute(sa.select(table))).one()
+        found = await queries.list_resources(
+            connection, ResourceFilter(resource="pods", node="n\0"), limit=10
+        )
+        none = await queries.list_events(connection, EventFilter(q="\0"), limit=10)
     assert row.labels == {"a\ufffdb": "c\ufffd", "path": "\\u0000"}
     assert (row.node, row.owner_name) == ("n\ufffd", "j\ufffd")
     assert len(found.items) == 1

@@ -37,8 +37,8 @@ def connect(empty_url: str) -> Callable[..., Any]:
     """`await connect(f)`: what `f` returns, called with a connection of its own, in a transaction."""
 
     async def run(work: Callable[[sa.Connection], Any]) -> Any:
-        async with Database(empty_url, limits=PATIENT) as db, db.write() as session:
-            return await (await session.connection()).run_sync(work)
+        async with Database(empty_url, limits=PATIENT) as db, db.write() as connection:
+            return await connection.run_sync(work)
 
     return run
 

@@ -18,7 +18,7 @@ from services.api.http.problems import ProblemError
 from services.persistence import queries
 from services.persistence.commands.accept import accept
 from services.persistence.database import clock
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Connection, Database
 from services.persistence.presence.liveness import AgentState
 from services.persistence.queries import AgentStatus, StoredCommand
 
@@ -38,7 +38,7 @@ class Read(Struct, frozen=True):
     """By the agent's clock."""
 
 
-async def wish(session: Session, target: Target, resource: str, namespace: str, name: str) -> Intent:
+async def wish(connection: Connection, target: Target, resource: str, namespace: str, name: str) -> Intent:
     """What is to be asked of the agent. Raises ProblemError."""
     action = ACTIONS.get(target.kind, {}).get(ACTION)
     if action is None:
@@ -47,7 +47,7 @@ async def wish(session: Session, target: Target, resource: str, namespace: str, 
             f"agents of kind {target.kind} are asked for no objects",
             "only those of clusters are: /api/v1/clusters",
         )
-    group, version, plural = await _served_as(session, target, resource)
+    group, version, plural = await _served_as(connection, target, resource)
     params = {
         "verb": "get",
         "group": group,
@@ -64,14 +64,14 @@ async def wish(session: Session, target: Target, resource: str, namespace: str, 
     return Intent(action, CommandObject(), params, dry_run=False)
 
 
-async def _served_as(session: Session, target: Target, resource: str) -> tuple[str, str, str]:
+async def _served_as(connection: Connection, target: Target, resource: str) -> tuple[str, str, str]:
     """Group, version and plural of a resource as paths name it. Raises ProblemError."""
     if (kind := KINDS.get(resource)) is not None:
         return kind.group, kind.version, kind.plural
     if (named := _WITH_VERSION.fullmatch(resource)) is not None:
         return named["group"] or "", named["version"], named["plural"]
     where = queries.ResourceFilter(resource=resource, targets=(target,))
-    page = await queries.list_resources(session, where, limit=1, full=True)
+    page = await queries.list_resources(connection, where, limit=1, full=True)
     if page.items:  # what was added by setting is kept whole, and says what it is
         api_version = str(msgspec.json.decode(page.items[0]).get("object", {}).get("apiVersion", ""))
         group, _, version = api_version.rpartition("/")
@@ -91,8 +91,8 @@ async def ask(database: Database, wish: Intent, status: AgentStatus, actor: str,
             f"{status.target} cannot be asked: its agent is lost",
             "what was collected is there without /live; `atlhyper agents` shows since when it is lost",
         )
-    async with database.read() as session:
-        now = await clock.now(await session.connection())
+    async with database.read() as connection:
+        now = await clock.now(connection)
     start_by = now + timedelta(seconds=seconds)
     command = accepting.command(wish, status, actor, now, start_by, start_by + FINISH)
     await accept(database, command)

@@ -11,7 +11,7 @@ from schemas.commands import CommandState
 from schemas.ids import AgentKind
 from services.api.commands import models
 from services.persistence import queries
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.persistence.presence.liveness import AgentState
 from services.persistence.queries import Standing, StoredCommand
 
@@ -22,19 +22,21 @@ _COLUMNS = (
 )
 
 
-async def shown(session: Session, commands: Sequence[StoredCommand], stands: str) -> list[models.Command]:
+async def shown(
+    connection: Connection, commands: Sequence[StoredCommand], stands: str
+) -> list[models.Command]:
     """Commands of a list. `stands`: why the broker's clock stands; empty while it runs."""
     waiting = {one.target for one in commands if not CommandState(one.row.state).terminal}
-    standings = await queries.standings(session, "", tuple(waiting)) if waiting else []
+    standings = await queries.standings(connection, "", tuple(waiting)) if waiting else []
     agents = {one.target: one for one in standings}
     return [models.Command(**_members(one, agents.get(one.target), stands)) for one in commands]
 
 
-async def shown_whole(session: Session, command: StoredCommand, stands: str) -> models.OneCommand:
+async def shown_whole(connection: Connection, command: StoredCommand, stands: str) -> models.OneCommand:
     """One command with its result."""
     found = []
     if not CommandState(command.row.state).terminal:
-        found = await queries.standings(session, "", (command.target,))
+        found = await queries.standings(connection, "", (command.target,))
     members = _members(command, found[0] if found else None, stands)
     if command.result is not None:
         members["data"] = command.result.data

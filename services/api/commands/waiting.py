@@ -93,8 +93,8 @@ class CommandNews:
         try:
             while True:
                 waiter.look.clear()
-                async with self._database.read() as session:
-                    state = await queries.command_state(session, id)
+                async with self._database.read() as connection:
+                    state = await queries.command_state(connection, id)
                 if state is None or CommandState(state).terminal:
                     return True
                 left = deadline - time.monotonic()

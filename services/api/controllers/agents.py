@@ -60,11 +60,11 @@ class AgentController(Controller):
         kind: parameters.Kind = AgentKind.KUBERNETES,
     ) -> OneAgent:
         """One agent and what it serves. `/clusters/…` is the short form of `/agents/kubernetes/…`."""
-        async with database.read() as session:
-            status = await find_agent(session, parameters.target(kind, id))
-            summaries = await queries.summaries(session, [status.target])
-            announced = await queries.announced(session, [status])
-            reading = await queries.clock(session)
+        async with database.read() as connection:
+            status = await find_agent(connection, parameters.target(kind, id))
+            summaries = await queries.summaries(connection, [status.target])
+            announced = await queries.announced(connection, [status])
+            reading = await queries.clock(connection)
         agent = _agent(status, summaries[status.target])
         return OneAgent(
             **structs.asdict(agent), actions=announced.get(status.target), clock=_clock(reading, clock)
@@ -74,10 +74,10 @@ class AgentController(Controller):
 async def _list(
     database: Database, clock: ClockWatch | None, kind: AgentKind | None, limit: int, continue_: str | None
 ) -> AgentList:
-    async with database.read() as session:
-        page = await queries.list_agents(session, kind, limit=limit, continue_=continue_ or "")
-        summaries = await queries.summaries(session, [status.target for status in page.items])
-        reading = await queries.clock(session)
+    async with database.read() as connection:
+        page = await queries.list_agents(connection, kind, limit=limit, continue_=continue_ or "")
+        summaries = await queries.summaries(connection, [status.target for status in page.items])
+        reading = await queries.clock(connection)
     moments = [status.as_of for status in page.items if status.as_of is not None]
     return AgentList(
         items=[_agent(status, summaries[status.target]) for status in page.items],

@@ -149,11 +149,11 @@ class CommandController(Controller):
             actor=actor_,
             operation=operation,
         )
-        async with database.read() as session:
+        async with database.read() as connection:
             for target in targets or ():
-                await find_agent(session, target)
-            page = await queries.list_commands(session, where, limit=limit, continue_=continue_ or "")
-            items = await showing.shown(session, page.items, _stands(clock))
+                await find_agent(connection, target)
+            page = await queries.list_commands(connection, where, limit=limit, continue_=continue_ or "")
+            items = await showing.shown(connection, page.items, _stands(clock))
         return models.CommandList(items=items, continue_=page.continue_ or None)
 
     @get(
@@ -203,8 +203,7 @@ class CommandController(Controller):
         its agent hears of it, or at its `start_by`. Of one that runs, the agent decides: what cannot be ended
         in the middle goes on to its end. Asking again changes nothing."""
         wanted, _ = await content.read(request, CancelWanted)
-        async with database.write(durable=True) as session:
-            connection = await session.connection()
+        async with database.write(durable=True) as connection:
             now = await database_clock.now(connection)
             asked = await request_cancel(connection, id, now, wanted.reason)
             await reach(Point.CANCEL_BEFORE_COMMIT)
@@ -223,15 +222,15 @@ async def _accepted(
     database: Database, news: CommandNews, actor: str, wanted: NewCommand, key: str, fingerprint: str
 ) -> str:
     """The id of the command, which is stored now, or was under this key before. Raises ProblemError."""
-    async with database.read() as session:
+    async with database.read() as connection:
         # First of all: what was accepted once is so, however late or impossible it would be by now.
-        if (known := await earlier(session, actor, key)) is not None:
+        if (known := await earlier(connection, actor, key)) is not None:
             return same(known, fingerprint, "command")
         target = accepting.target(wanted)
         wish = accepting.intent(wanted, target.kind)
-        status = await find_agent(session, target)
-        announced = await queries.announced(session, [status]) if wish.params else {}
-        now = await database_clock.now(await session.connection())
+        status = await find_agent(connection, target)
+        announced = await queries.announced(connection, [status]) if wish.params else {}
+        now = await database_clock.now(connection)
     start_by, finish_by = accepting.times(wanted, wish.action, now)
     command = accepting.command(wish, status, actor, now, start_by, finish_by)
     check_known(status, unknown_to(wish, announced).get(target, ()))
@@ -246,13 +245,13 @@ async def _answered(
     database: Database, clock: ClockWatch | None, id: str, *, created: bool = False
 ) -> Response[models.OneCommand]:
     """The command; 202 while one that was just asked for has not ended. Raises ProblemError."""
-    async with database.read() as session:
-        command = await queries.get_command(session, id)
+    async with database.read() as connection:
+        command = await queries.get_command(connection, id)
         if command is None:
             raise ProblemError(
                 problems.UNKNOWN_COMMAND, f"no command {id!r} is stored", problems.UNKNOWN_COMMAND.next
             )
-        shown = await showing.shown_whole(session, command, _stands(clock))
+        shown = await showing.shown_whole(connection, command, _stands(clock))
     if not created:
         return Response(shown, status_code=200)
     headers = {"location": f"/api/v1/commands/{id}"}

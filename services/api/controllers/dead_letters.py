@@ -38,8 +38,8 @@ class DeadLetterController(Controller):
         continue_: parameters.Continue = None,
     ) -> DeadLetterList:
         """A page of dead letters without their payloads, the newest first."""
-        async with database.read() as session:
-            page = await queries.list_dead_letters(session, limit=limit, continue_=continue_ or "")
+        async with database.read() as connection:
+            page = await queries.list_dead_letters(connection, limit=limit, continue_=continue_ or "")
         return DeadLetterList(
             items=[as_stored(item, DeadLetter) for item in page.items],
             continue_=page.continue_ or None,
@@ -59,8 +59,8 @@ class DeadLetterController(Controller):
         id: Annotated[str, _ID],
     ) -> WholeDeadLetter:
         """One dead letter, with the payload in Base64 as `body`."""
-        async with database.read() as session:
-            row = await queries.get_dead_letter(session, id)
+        async with database.read() as connection:
+            row = await queries.get_dead_letter(connection, id)
         if row is None:
             raise problems.ProblemError(
                 problems.UNKNOWN_OBJECT,

@@ -61,15 +61,15 @@ class EventController(Controller):
         if_none_match: etags.IfNoneMatch = None,
     ) -> Response[StoredEvent]:
         """One Event, its newest version."""
-        async with database.read() as session:
+        async with database.read() as connection:
             status = await find_agent(
-                session, parameters.target(AgentKind.KUBERNETES, cluster, name="cluster")
+                connection, parameters.target(AgentKind.KUBERNETES, cluster, name="cluster")
             )
-            rev = await queries.event_revision(session, cluster, uid)
+            rev = await queries.event_revision(connection, cluster, uid)
             tag = etags.tag(request, rev, status.as_of)
             if rev is not None and etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
-            row = await queries.get_event(session, cluster, uid)
+            row = await queries.get_event(connection, cluster, uid)
         if row is None:
             raise problems.ProblemError(
                 problems.UNKNOWN_OBJECT,

@@ -95,13 +95,13 @@ class FleetController(Controller):
             next_step = "see /api/v1/events, and `summary.events` of /api/v1/clusters"
             raise problems.invalid("resource", "Events are not counted here", next_step)
         where = object_filter(resource or "", targets, asked)
-        async with database.read() as session:
-            revs = (await queries.revisions(session)).revs
-            standing = await find_fleet(session, resource, targets)
+        async with database.read() as connection:
+            revs = (await queries.revisions(connection)).revs
+            standing = await find_fleet(connection, resource, targets)
             tag = etags.tag(request, etags.of_shards(revs, targets), standing)
             if etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
-            counts = await queries.count_objects(session, where, names, limit=limit)
+            counts = await queries.count_objects(connection, where, names, limit=limit)
         body = Summary(
             items=[
                 Group(count=group.count, desired=group.desired, ready=group.ready, **group.values)
@@ -127,14 +127,14 @@ async def fleet_list(
     """A page of a resource of the whole fleet; of `events` an EventList, which has the same members."""
     targets = parameters.clusters(cluster)
     wish = List.of(resource, targets, asked)
-    async with database.read() as session:
-        revs = (await queries.revisions(session)).revs
-        standing = await find_fleet(session, resource, targets)
-        kept = await queries.events_kept_since(session) if wish.events else None
+    async with database.read() as connection:
+        revs = (await queries.revisions(connection)).revs
+        standing = await find_fleet(connection, resource, targets)
+        kept = await queries.events_kept_since(connection) if wish.events else None
         tag = etags.tag(request, etags.of_shards(revs, targets), standing, kept)
         if etags.matches(if_none_match, tag):
             return etags.unchanged(tag)
-        page = await wish.page(session)
+        page = await wish.page(connection)
     body = FleetList(
         items=as_list(page.items, Row),
         continue_=page.continue_ or None,

@@ -92,10 +92,10 @@ class LiveController(Controller):
         if (seconds := seconds_of(wait, MAX_WAIT)) <= 0:
             raise problems.invalid("wait", "is no time to answer in", "write it as in wait=5s")
         target = parameters.target(kind, id)
-        async with database.read() as session:
-            status = await find_agent(session, target)
+        async with database.read() as connection:
+            status = await find_agent(connection, target)
             where = "" if namespace == CLUSTER_SCOPED else namespace
-            wish = await live.wish(session, target, resource, where, name)
+            wish = await live.wish(connection, target, resource, where, name)
         try:
             with news.seats.seat():
                 command_id = await live.ask(database, wish, status, actor, seconds)
@@ -103,9 +103,9 @@ class LiveController(Controller):
                 await waited(request, news, command_id, seconds)
         except NoSeat:
             raise no_seat(news) from None
-        async with database.read() as session:
-            command = await queries.get_command(session, command_id)
-            now = await database_clock.now(await session.connection())
+        async with database.read() as connection:
+            command = await queries.get_command(connection, command_id)
+            now = await database_clock.now(connection)
         assert command is not None
         found = live.object_read(command, seconds)
         headers = {"cache-control": "no-store"}

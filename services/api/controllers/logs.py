@@ -255,8 +255,8 @@ class LogController(Controller):
 
 async def _stream(database: Database, readers: LogReaders, id: str, asked: LogsRequested) -> LogStream:
     target = parameters.target(AgentKind.KUBERNETES, id)
-    async with database.read() as session:
-        await find_agent(session, target)
+    async with database.read() as connection:
+        await find_agent(connection, target)
     return LogStream(readers, target, asked)
 
 

@@ -112,9 +112,9 @@ class OperationController(Controller):
         continue_: parameters.Continue = None,
     ) -> models.OperationList:
         """A page of operations, the newest first, without large parameters."""
-        async with database.read() as session:
+        async with database.read() as connection:
             page = await queries.list_operations(
-                session, parameters.states(state_, _STATES), limit=limit, continue_=continue_ or ""
+                connection, parameters.states(state_, _STATES), limit=limit, continue_=continue_ or ""
             )
         return models.OperationList(
             items=[models.Operation(**_members(item)) for item in page.items],
@@ -188,13 +188,13 @@ class OperationController(Controller):
 
 async def _accepted(database: Database, actor: str, wanted: NewOperation, key: str, fingerprint_: str) -> str:
     """The id of the operation, which is stored now, or was under this key before. Raises ProblemError."""
-    async with database.read() as session:
-        if (known := await operations.earlier(session, actor, key)) is not None:
+    async with database.read() as connection:
+        if (known := await operations.earlier(connection, actor, key)) is not None:
             return same(known, fingerprint_, "operation")
         wish = intent(wanted, AgentKind.KUBERNETES)
-        agents = await accepting.targets(session, wanted)
-        known_to = await announced(session, agents) if wish.params else {}
-        now = await database_clock.now(await session.connection())
+        agents = await accepting.targets(connection, wanted)
+        known_to = await announced(connection, agents) if wish.params else {}
+        now = await database_clock.now(connection)
     operation = accepting.operation(wish, wanted, agents, known_to, actor, now)
     known = await operations.accept(database, operation, idempotency_key=key, fingerprint=fingerprint_)
     return operation.id if known is None else same(known, fingerprint_, "operation")
@@ -217,12 +217,12 @@ async def _decided(
 
 
 async def _answered(database: Database, id_: str, status: int = 200) -> Response[models.OneOperation]:
-    async with database.read() as session:
-        stored = await queries.get_operation(session, id_)
+    async with database.read() as connection:
+        stored = await queries.get_operation(connection, id_)
         if stored is None:
             kind = problems.UNKNOWN_OPERATION
             raise ProblemError(kind, f"no operation {id_!r} is stored", kind.next)
-        turns = await queries.list_turns(session, id_)
+        turns = await queries.list_turns(connection, id_)
     shown = models.OneOperation(**_members(stored), targets=[_turn(turn) for turn in turns])
     headers = {"location": f"/api/v1/operations/{id_}"} if status == 202 else {}
     return Response(shown, status_code=status, headers=headers)

@@ -84,10 +84,10 @@ class RelatedController(Controller):
         object the managing one is shown.
         """
         target = parameters.target(kind, id)
-        async with database.read() as session:
-            status = await moment(session, target)
+        async with database.read() as connection:
+            status = await moment(connection, target)
             if status is None:
-                await find_agent(session, target)  # for the words of the problem
+                await find_agent(connection, target)  # for the words of the problem
                 raise AssertionError(target)
             collection = find_collection(status, resource)
             revs = etags.of_shards(status.revs, [target])
@@ -95,7 +95,7 @@ class RelatedController(Controller):
             if etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
             graph = await related(
-                session,
+                connection,
                 target,
                 resource,
                 "" if namespace == CLUSTER_SCOPED else namespace,

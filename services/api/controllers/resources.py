@@ -54,15 +54,15 @@ class ResourceController(Controller):
         first, as under `/events`.
         """
         targets = (parameters.target(kind, id),)
-        async with database.read() as session:
-            revs = (await queries.revisions(session)).revs
-            as_of, collection = await find_standing(session, targets[0], resource)
+        async with database.read() as connection:
+            revs = (await queries.revisions(connection)).revs
+            as_of, collection = await find_standing(connection, targets[0], resource)
             wish = List.of(resource, targets, asked)
-            kept = await queries.events_kept_since(session) if wish.events else None
+            kept = await queries.events_kept_since(connection) if wish.events else None
             tag = etags.tag(request, etags.of_shards(revs, targets), as_of, collection, kept)
             if etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
-            page = await wish.page(session)
+            page = await wish.page(connection)
         body = ResourceList(
             items=as_list(page.items, Row),
             continue_=page.continue_ or None,
@@ -99,13 +99,13 @@ class ResourceController(Controller):
         """One row, with the object's projection as `object` and the moments it speaks of."""
         target = parameters.target(kind, id)
         key = (target, resource, "" if namespace == CLUSTER_SCOPED else namespace, name)
-        async with database.read() as session:
-            as_of, collection = await find_standing(session, target, resource)
-            rev = await queries.object_revision(session, *key)
+        async with database.read() as connection:
+            as_of, collection = await find_standing(connection, target, resource)
+            rev = await queries.object_revision(connection, *key)
             tag = etags.tag(request, rev, as_of)
             if rev is not None and etags.matches(if_none_match, tag):
                 return etags.unchanged(tag)
-            stored = await queries.get_resource(session, *key)
+            stored = await queries.get_resource(connection, *key)
         if stored is not None:
             about = {"object": Raw(stored.body), "updated_at": stored.updated_at, "as_of": stored.as_of}
             return etags.tagged(as_stored(extended(stored.summary, about), StoredObject), tag)

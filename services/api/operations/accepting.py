@@ -17,7 +17,7 @@ from services.api.http.content import invalid, wrong
 from services.api.http.problems import InvalidParameter, ProblemError
 from services.api.operations.requests import MAX_TARGETS, NewOperation, StrategyWanted
 from services.persistence import queries
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.persistence.queries import AgentStatus
 from services.runtime.words import counted
 
@@ -25,14 +25,14 @@ _NAMED = 10
 """How many clusters a problem names."""
 
 
-async def targets(session: Session, wanted: NewOperation) -> list[AgentStatus]:
+async def targets(connection: Connection, wanted: NewOperation) -> list[AgentStatus]:
     """The agents that are meant, in their order. Raises ProblemError."""
     if wanted.clusters is None and wanted.label_selector is None:
         raise wrong("clusters", "no cluster is named", "name them by `clusters` or by `label_selector`")
     twice = next((id_ for id_, count in Counter(wanted.clusters).items() if count > 1), None)
     if twice is not None:
         raise wrong("clusters", f"{twice} is there twice", "name each cluster once")
-    known = {status.target.id: status for status in await _all(session)}
+    known = {status.target.id: status for status in await _all(connection)}
     if wanted.clusters is None:
         found = list(known.values())
     else:
@@ -118,12 +118,12 @@ def _strategy(wanted: StrategyWanted, count: int) -> Strategy:
     return Strategy(max_unavailable=at_once, max_failures=failures, timeout=wanted.timeout)
 
 
-async def _all(session: Session) -> list[AgentStatus]:
+async def _all(connection: Connection) -> list[AgentStatus]:
     agents: list[AgentStatus] = []
     continue_ = ""
     while True:
         page = await queries.list_agents(
-            session, AgentKind.KUBERNETES, limit=MAX_TARGETS, continue_=continue_
+            connection, AgentKind.KUBERNETES, limit=MAX_TARGETS, continue_=continue_
         )
         agents += page.items
         if not (continue_ := page.continue_):

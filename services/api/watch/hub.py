@@ -188,8 +188,8 @@ class Hub:
         limit = PAGE // 10 if full else PAGE
         batches: list[Batch] = []
         places, known = dict(self._places), self._known
-        async with self.database.read() as session:
-            now = (await revisions(session)).revs
+        async with self.database.read() as connection:
+            now = (await revisions(connection)).revs
             if restored := any(map(int.__lt__, now, known)):
                 _log.warning("revisions went backwards: the database was replaced by another state of it")
                 self.restored += 1
@@ -204,7 +204,7 @@ class Hub:
                 place = places.pop(shard, None)
                 after = place or Place.behind(self.head[shard])
                 page = await list_changes(
-                    session, shard, EVERYTHING, after=after, upto=now[shard], limit=limit, full=full
+                    connection, shard, EVERYTHING, after=after, upto=now[shard], limit=limit, full=full
                 )
                 batches.append(Batch(shard, after.rev, page.seen, page.changes, full))
                 if not page.complete:

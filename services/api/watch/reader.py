@@ -9,7 +9,7 @@ from datetime import datetime
 from services.api.watch import messages, metrics
 from services.api.watch.hub import Batch, Hub, Rendered
 from services.api.watch.position import Position
-from services.persistence.database.engine import Session
+from services.persistence.database.engine import Connection
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.queries import (
     Change,
@@ -69,9 +69,9 @@ class Reader:
 
     async def open(self) -> None:
         """Find out where it stands. Raises DatabaseUnavailable."""
-        async with self._hub.database.read() as session:
-            now = await revisions(session)
-            self._as_of = await oldest_state(session, self._wish.where)
+        async with self._hub.database.read() as connection:
+            now = await revisions(connection)
+            self._as_of = await oldest_state(connection, self._wish.where)
         self._hub.saw(now.revs)
         if self._wish.position is None:
             self._begin(now)
@@ -181,27 +181,27 @@ class Reader:
         """A page of what has changed since; the position moves past it, unless this fails."""
         before = self._position, dict(self._places)
         try:
-            async with asyncio.timeout(_PATIENCE), self._hub.reading, self._hub.database.read() as session:
-                now = await revisions(session)
+            async with asyncio.timeout(_PATIENCE), self._hub.reading, self._hub.database.read() as connection:
+                now = await revisions(connection)
                 try:
                     self._check(now)
                 except _Lost as lost:
                     self._lose(now, str(lost))
                     return []
                 self._hub.saw(now.revs)
-                return await self._page(session, now)
+                return await self._page(connection, now)
         except BaseException:
             self._position, self._places = before
             raise
 
-    async def _page(self, session: Session, now: Revisions) -> list[bytes]:
+    async def _page(self, connection: Connection, now: Revisions) -> list[bytes]:
         wish, blocks = self._wish, list[bytes]()
         left = _PAGE // 10 if wish.full else _PAGE
         for shard in wish.where.shards:
             if self._position.rows[shard] >= now.revs[shard]:
                 continue
             page = await list_changes(
-                session,
+                connection,
                 shard,
                 wish.where,
                 after=self._places.pop(shard, Place.behind(self._position.rows[shard])),

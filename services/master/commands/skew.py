@@ -37,8 +37,7 @@ class ClockSkew:
 
         Raises DatabaseUnavailable.
         """
-        async with db.read() as session:
-            connection = await session.connection()
+        async with db.read() as connection:
             before = time.monotonic()
             present = await clock.now(connection)
             after = time.monotonic()

@@ -1,20 +1,22 @@
 """Accepting a command: what is answered with 202 is in the database, and outlives a power cut."""
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from schemas.commands import Command
 from services.persistence import tables
 from services.persistence.commands import idempotency
 from services.persistence.commands.idempotency import Earlier
 from services.persistence.commands.insertion import insert_command
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Database
 from services.runtime.failpoints import Point, reach
 from services.runtime.tasks import to_its_end
 
 _COMMAND = tables.table_of(tables.Command)
 
 
-async def earlier(session: Session, actor: str, key: str) -> Earlier | None:
+async def earlier(connection: AsyncConnection, actor: str, key: str) -> Earlier | None:
     """The command that this actor's key was used for; None for a new key, and for no key (empty)."""
-    return await idempotency.find(session, _COMMAND, actor, key)
+    return await idempotency.find(connection, _COMMAND, actor, key)
 
 
 async def accept(
@@ -30,10 +32,9 @@ async def accept(
 
 
 async def _accept(database: Database, command: Command, key: str, fingerprint: str) -> Earlier | None:
-    async with database.write(durable=True) as session:
-        connection = await session.connection()
+    async with database.write(durable=True) as connection:
         if not await insert_command(connection, command, idempotency_key=key, fingerprint=fingerprint):
-            return await earlier(session, command.actor, key)
+            return await earlier(connection, command.actor, key)
         await reach(Point.COMMAND_BEFORE_ACCEPT)
     await reach(Point.COMMAND_AFTER_ACCEPT)
     return None

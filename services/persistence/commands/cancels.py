@@ -36,8 +36,8 @@ async def wanted(db: Database, limit: int) -> tuple[list[CancelWanted], list[str
         _COMMAND.c[name]
         for name in ("id", "target_kind", "target_id", "cancel_reason", "cancel_requested_at", "attempts")
     ]
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(*columns).where(*_WANTED).order_by(_COMMAND.c.cancel_requested_at).limit(limit)
         )
         rows = found.all()
@@ -51,8 +51,7 @@ async def wanted(db: Database, limit: int) -> tuple[list[CancelWanted], list[str
 
 async def end_unsent(db: Database, command_ids: list[str]) -> list[str]:
     """End those of them that are still unsent; which. Raises LeaseLost, DatabaseUnavailable."""
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         now = await clock.now(connection)
         locked = await states.lock(connection, command_ids)
         ends = [

@@ -27,8 +27,7 @@ class Figures:
 
 async def figures(db: Database) -> Figures:
     """Count them. Raises DatabaseUnavailable."""
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         now = await clock.now(connection)
         found = await connection.execute(
             sa.select(_COMMAND.c.state, sa.func.count().label("number"))

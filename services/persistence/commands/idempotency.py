@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-
-from services.persistence.database.engine import Session
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +15,11 @@ class Earlier:
     fingerprint: str
 
 
-async def find(session: Session, table: sa.Table, actor: str, key: str) -> Earlier | None:
+async def find(connection: AsyncConnection, table: sa.Table, actor: str, key: str) -> Earlier | None:
     """The row of `table` that this actor's key was used for; None for a new key, and for no key (empty)."""
     if not key:
         return None
-    found = await (await session.connection()).execute(
+    found = await connection.execute(
         sa.select(table.c.id, table.c.fingerprint).where(
             table.c.actor == actor,
             table.c.idempotency_key == key,

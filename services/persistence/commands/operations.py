@@ -22,7 +22,7 @@ from services.persistence.commands.idempotency import Earlier
 from services.persistence.commands.insertion import insert_command
 from services.persistence.commands.requests import request_cancel_of_operation
 from services.persistence.database import clock, dialects
-from services.persistence.database.engine import Database, Session
+from services.persistence.database.engine import Database
 from services.runtime.tasks import to_its_end
 
 _OPERATION = tables.table_of(tables.Operation)
@@ -82,9 +82,9 @@ async def insert_operation(
     return True
 
 
-async def earlier(session: Session, actor: str, key: str) -> Earlier | None:
+async def earlier(connection: AsyncConnection, actor: str, key: str) -> Earlier | None:
     """The operation that this actor's key was used for; None for a new key, and for no key (empty)."""
-    return await idempotency.find(session, _OPERATION, actor, key)
+    return await idempotency.find(connection, _OPERATION, actor, key)
 
 
 async def accept(
@@ -99,17 +99,16 @@ async def accept(
 
 
 async def _accept_operation(db: Database, operation: Operation, key: str, fingerprint: str) -> Earlier | None:
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         if await insert_operation(connection, operation, idempotency_key=key, fingerprint=fingerprint):
             return None
-        return await earlier(session, operation.actor, key)
+        return await earlier(connection, operation.actor, key)
 
 
 async def running(db: Database) -> list[str]:
     """The operations that go on, the oldest first."""
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(_OPERATION.c.id)
             .where(_OPERATION.c.state == OperationState.RUNNING)
             .order_by(_OPERATION.c.id)
@@ -119,8 +118,7 @@ async def running(db: Database) -> list[str]:
 
 async def step(db: Database, operation_id: str) -> list[str]:
     """Take an operation as far as it may go now; the ids of the commands that were accepted."""
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         row, now = await _locked(connection, operation_id), await clock.now(connection)
         if row is None or row.state != OperationState.RUNNING:
             return []
@@ -162,8 +160,7 @@ async def _decide(
     db: Database, operation_id: str, state: OperationState, reason: str
 ) -> OperationState | None:
     """What a person has decided; one that has ended stays as it is."""
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         row, now = await _locked(connection, operation_id), await clock.now(connection)
         if row is None:
             return None

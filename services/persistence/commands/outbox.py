@@ -90,8 +90,7 @@ async def send_new(
     and nothing has to wait for it. Raises LeaseLost, DatabaseUnavailable.
     """
     turn = Turn()
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         now = await clock.now(connection)
         conditions = [_OUTBOX.c.due_at <= now, _COMMAND.c.attempts == 0]
         if not sendable:
@@ -160,8 +159,7 @@ async def due_again(db: Database, limit: int) -> tuple[datetime, list[sa.Row[Any
 
     Raises DatabaseUnavailable.
     """
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         now = await clock.now(connection)
         rows = await _due(connection, [_OUTBOX.c.due_at <= now, _COMMAND.c.attempts > 0], limit)
         return now, rows, await journals_of(connection, {target_of(row) for row in rows})
@@ -180,8 +178,7 @@ async def send_again(
     What has ended meanwhile stays as it is. Raises LeaseLost, DatabaseUnavailable.
     """
     turn = Turn()
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         now = await clock.now(connection)
         locked = await states.lock(connection, [row.id for row in ask] + [move.command_id for move in ends])
         still = {row.id for row in locked.values() if not CommandState(row.state).terminal}
@@ -204,8 +201,7 @@ async def note(db: Database, made: Sequence[Attempt]) -> list[Move]:
     """Note what became of attempts; how commands moved on. Raises LeaseLost, DatabaseUnavailable."""
     if not made:
         return []
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         await states.lock_again(connection, [], [attempt.command_id for attempt in made])
         return await attempts.note(connection, made, await clock.now(connection))
 
@@ -225,8 +221,7 @@ async def hasten(db: Database, place: Place, *, unnoted: bool) -> int:
 
 async def any_held(db: Database) -> bool:
     """Whether anything that was never sent waits for its time. Raises DatabaseUnavailable."""
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         now = await clock.now(connection)
         found = await connection.execute(
             sa.select(_COMMAND.c.id)
@@ -248,8 +243,7 @@ async def hasten_returned(
     """
     columns = (_COMMAND.c.target_kind, _COMMAND.c.target_id)
     heard = (_AGENT.c.last_seen, _AGENT.c.interval, _AGENT.c.stopping)
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         now, reading = await clock.now(connection), await read_clock(connection)
         here = [*_HELD, _OUTBOX.c.due_at > now]
         if judging and reading is not None:
@@ -277,8 +271,7 @@ async def hasten_lost_journals(db: Database) -> int:
     Raises LeaseLost, DatabaseUnavailable.
     """
     columns = (_COMMAND.c.target_kind, _COMMAND.c.target_id, _COMMAND.c.journal)
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         found = (await connection.execute(sa.select(*columns).where(*_HANDED_OVER).distinct())).all()
         journals = await journals_of(connection, {target_of(row) for row in found})
     lost = [row for row in found if journals.get(target_of(row), row.journal) != row.journal]
@@ -293,8 +286,7 @@ async def _hasten(db: Database, which: Sequence[sa.ColumnElement[bool]], *, as_a
     """In several transactions, and in one order (`states.lock`). `as_accepted`: due in the order of that."""
     hastened = 0
     while True:
-        async with db.write() as session:
-            connection = await session.connection()
+        async with db.write() as connection:
             now = await clock.now(connection)
             found = await connection.execute(
                 sa.select(_OUTBOX.c.command_id, _COMMAND.c.created_at)

@@ -76,8 +76,7 @@ async def store(
     for report in reports:
         by_command.setdefault(report.body.command_id, []).append(report)
     applied = Applied()
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         now = await clock.now(connection)
         rows = await states.lock(connection, list(by_command))
         for command_id, some in by_command.items():

@@ -14,17 +14,16 @@ from typing import Any, Self
 
 import msgspec
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.persistence.database import driver, postgresql, sqlite
 from services.persistence.database.errors import DatabaseUnavailable, explained
 from services.persistence.database.postgresql import Limits
 from services.persistence.database.types import encode_json
 
-Session = AsyncSession
-"""The type of what `Database.read()` and `write()` give, for those who may not import SQLModel."""
-__all__ = ["Database", "Session"]
+Connection = AsyncConnection
+"""The type of what `Database.read()` and `write()` give, for those who may not import SQLAlchemy."""
+__all__ = ["Connection", "Database"]
 
 _READERS = 8
 _POOL_TIMEOUT = 9.0
@@ -84,7 +83,7 @@ class Database:
             await engine.dispose()
 
     @asynccontextmanager
-    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[Session]:
+    async def write(self, *, durable: bool = False, urgent: bool = False) -> AsyncIterator[Connection]:
         """A transaction that writes: committed at the end, rolled back when the block raises.
 
         `durable`: once committed it outlives a power cut, whoever was told of it meanwhile. PostgreSQL's are
@@ -95,29 +94,28 @@ class Database:
         engine = self._urgent_writer if urgent else self._durable_writer if durable else self._writer
         try:
             with explained(self.name):
-                async with self._write_lock, _session(engine) as session, session.begin():
-                    await session.connection()  # begins now: what follows may rest on what it reads
+                async with self._write_lock, engine.begin() as connection:
                     self.trouble = ""
-                    yield session
+                    yield connection
         except DatabaseUnavailable as error:
             self.trouble = str(error)
             raise
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Session]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A transaction that only reads: all its statements see one moment.
 
         Raises DatabaseUnavailable when the database cannot be read, QueryTimeout for a slow statement.
         """
         with explained(self.name, self._query_timeout):
-            async with _session(self._reader) as session, session.begin():
-                yield session
+            async with self._reader.begin() as connection:
+                yield connection
 
     async def give_back(self) -> None:
         """Return the space of removed rows to the file system; PostgreSQL does so by itself."""
         if self.is_sqlite:
-            async with self.write() as session:
-                await (await session.connection()).exec_driver_sql("PRAGMA incremental_vacuum(2000)")
+            async with self.write() as connection:
+                await connection.exec_driver_sql("PRAGMA incremental_vacuum(2000)")
 
     def require_file(self) -> None:
         """Make the file of SQLite and its folder, for their owner only, where there is none.
@@ -159,7 +157,3 @@ class Database:
             json_deserializer=msgspec.json.decode,
             **options,
         )
-
-
-def _session(engine: AsyncEngine) -> Session:
-    return Session(engine, expire_on_commit=False, autoflush=False)

@@ -60,8 +60,7 @@ async def upgrade(url: str, to: str = "head") -> tuple[str, str]:
     """
     async with Database(url, "db upgrade", MIGRATION) as db:
         db.require_file()
-        async with _saying_so(), db.write(durable=True) as session:
-            connection = await session.connection()
+        async with _saying_so(), db.write(durable=True) as connection:
             await _one_at_a_time(connection)
             before = await connection.run_sync(current)
             if before and not await connection.run_sync(knows):
@@ -102,8 +101,7 @@ async def _saying_so() -> AsyncIterator[None]:
 async def check_revision(db: Database) -> None:
     """Raises RevisionError unless this version can use the database as it is."""
     db.require_file()
-    async with db.read() as session:
-        connection = await session.connection()
+    async with db.read() as connection:
         revision = await connection.run_sync(current)
         if not revision:
             raise RevisionError(f"database {db.name} has no tables yet", UPGRADE)

@@ -25,8 +25,8 @@ class DatabaseProbe:
         """Until cancelled. Raises RevisionError once the database is no longer one for this version."""
         while True:
             try:
-                async with asyncio.timeout(INTERVAL), self._db.read() as session:
-                    await check_usable(await session.connection())
+                async with asyncio.timeout(INTERVAL), self._db.read() as connection:
+                    await check_usable(connection)
             except DatabaseUnavailable as error:
                 self._trouble = str(error)
             except TimeoutError:

@@ -60,8 +60,8 @@ def mark_of(target: Target, envelope: Envelope | None, time: datetime) -> Mark |
 
 async def store(db: Database, marks: Sequence[Mark]) -> dict[SpoolId, int]:
     """`advance` in a transaction of its own. Raises DatabaseUnavailable."""
-    async with db.write(durable=True) as session:
-        return await advance(await session.connection(), marks)
+    async with db.write(durable=True) as connection:
+        return await advance(connection, marks)
 
 
 async def advance(connection: AsyncConnection, marks: Sequence[Mark]) -> dict[SpoolId, int]:

@@ -59,8 +59,7 @@ async def store_events(
     Raises ContractError for an Event that cannot be a row, DatabaseUnavailable; then nothing is stored.
     """
     rows = [_row(item) for item in observed]
-    async with db.write(durable=True) as session:
-        connection = await session.connection()
+    async with db.write(durable=True) as connection:
         rev = await _put(connection, rows)
         confirmed = await confirmations.advance(connection, marks)
         await cursors.save(connection, cursor)

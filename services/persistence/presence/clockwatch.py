@@ -34,8 +34,8 @@ class ClockWatch:
         self._moved = time.monotonic()
         while True:
             try:
-                async with self._db.read() as session:
-                    reading = await liveness.read_clock(await session.connection())
+                async with self._db.read() as connection:
+                    reading = await liveness.read_clock(connection)
             except DatabaseUnavailable:
                 pass  # the database is not the clock: it tells of itself
             else:

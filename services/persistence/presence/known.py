@@ -11,14 +11,12 @@ _AGENT = tables.table_of(tables.Agent)
 
 async def count_known(db: Database) -> int:
     """How many agents there are. Raises DatabaseUnavailable."""
-    async with db.read() as session:
-        return await (await session.connection()).scalar(sa.select(sa.func.count()).select_from(_AGENT)) or 0
+    async with db.read() as connection:
+        return await connection.scalar(sa.select(sa.func.count()).select_from(_AGENT)) or 0
 
 
 async def known_targets(db: Database) -> list[Target]:
     """All of them. Raises DatabaseUnavailable."""
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
-            sa.select(_AGENT.c.target_kind, _AGENT.c.target_id)
-        )
+    async with db.read() as connection:
+        found = await connection.execute(sa.select(_AGENT.c.target_kind, _AGENT.c.target_id))
         return [Target.parse(kind, name) for kind, name in found]

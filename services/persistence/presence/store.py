@@ -45,8 +45,7 @@ async def store_signs(
 
     Raises LeaseLost, DatabaseUnavailable.
     """
-    async with db.write() as session:
-        connection = await session.connection()
+    async with db.write() as connection:
         clock = await _move_clock(connection, beats)
         known = await rivals.owners(connection, list({sign.target for sign in signs}))
         serving, others = [], []

@@ -1,25 +1,26 @@
 """The read side: what the API answers from, one function per question.
 
-Each takes the session of `Database.read()`, so that several answers of one request speak of one moment:
+Each takes the connection of `Database.read()`, so that several answers of one request speak of one moment:
 
-    async with db.read() as session:
-        page = await queries.list_resources(session, ResourceFilter(resource="pods"), limit=500)
+    async with db.read() as connection:
+        page = await queries.list_resources(connection, ResourceFilter(resource="pods"), limit=500)
 
-- `list_resources(session, ResourceFilter, *, sort, limit, continue_, full) -> Page`
-- `get_resource(session, target, resource, namespace, name) -> StoredObject | None`
-- `count_objects(session, ResourceFilter, by, *, limit) -> Counts`, by what of GROUPS is in `by`
-- `standings(session, resource, targets) -> list[Standing]`: whether the rows of one or all are whole
-- `list_agents(session, kind, *, limit, continue_) -> AgentPage`
-- `get_agent(session, target) -> AgentStatus | None`
-- `announced(session, agents) -> dict[Target, ActionSchemas]`: what they can do, with which parameters
-- `summaries(session, targets) -> dict[Target, ClusterSummary]`, counted live
-- `clock(session) -> ClockReading | None`
-- `list_events(session, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted otherwise
-- `get_event(session, cluster_id, uid) -> bytes | None`
-- `revisions(session) -> Revisions`, then `list_changes(session, shard, ChangeFilter, …) -> ChangePage`
-- `list_commands(session, CommandFilter, *, limit, continue_) -> CommandPage`, newest first, nothing large;
-  `get_command(session, id) -> StoredCommand | None`, whole; `command_state(session, id)`
-- `list_dead_letters(session, *, limit, continue_) -> Page`, newest first; `get_dead_letter(session, id)`
+- `list_resources(connection, ResourceFilter, *, sort, limit, continue_, full) -> Page`
+- `get_resource(connection, target, resource, namespace, name) -> StoredObject | None`
+- `count_objects(connection, ResourceFilter, by, *, limit) -> Counts`, by what of GROUPS is in `by`
+- `standings(connection, resource, targets) -> list[Standing]`: whether the rows of one or all are whole
+- `list_agents(connection, kind, *, limit, continue_) -> AgentPage`
+- `get_agent(connection, target) -> AgentStatus | None`
+- `announced(connection, agents) -> dict[Target, ActionSchemas]`: what they can do, with which parameters
+- `summaries(connection, targets) -> dict[Target, ClusterSummary]`, counted live
+- `clock(connection) -> ClockReading | None`
+- `list_events(connection, EventFilter, *, sort, limit, continue_) -> Page`, newest first unless sorted
+- `get_event(connection, cluster_id, uid) -> bytes | None`
+- `revisions(connection) -> Revisions`, then `list_changes(connection, shard, ChangeFilter, …) -> ChangePage`
+- `list_commands(connection, CommandFilter, *, limit, continue_) -> CommandPage`, newest first, nothing large;
+  `get_command(connection, id) -> StoredCommand | None`, whole; `command_state(connection, id)`
+- `list_dead_letters(connection, *, limit, continue_) -> Page`, newest first;
+  `get_dead_letter(connection, id)`
 
 Items of a Page are JSON objects as bytes: `b"[" + b",".join(page.items) + b"]"` is the list.
 `BadContinue` (a ValueError) is raised for a `continue` that is not ours or belongs to another query.

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import SQLModel
 
 from schemas.ids import AgentKind, Target
@@ -14,7 +15,6 @@ from schemas.kubernetes.event import EVENT
 from schemas.presence import ActionSchemas, CollectionState
 from schemas.snapshot import WORKLOADS, ClusterSummary, Workloads
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.presence import announcements, heartbeats
 from services.persistence.presence.heartbeats import StoredCollection, StoredHeartbeat
 from services.persistence.presence.liveness import AgentState, ClockReading, agent_state, read_clock
@@ -87,13 +87,13 @@ class AgentPage:
     """How many agents follow this page."""
 
 
-async def clock(session: Session) -> ClockReading | None:
+async def clock(connection: AsyncConnection) -> ClockReading | None:
     """The broker's clock; None when no master has beaten yet."""
-    return await read_clock(await session.connection())
+    return await read_clock(connection)
 
 
 async def list_agents(
-    session: Session, kind: AgentKind | None = None, *, limit: int, continue_: str = ""
+    connection: AsyncConnection, kind: AgentKind | None = None, *, limit: int, continue_: str = ""
 ) -> AgentPage:
     """The agents that were ever heard of, or those of one kind, by kind and id. Raises BadContinue."""
     heard_of = [tables.table_of(model).c for model in (tables.Agent, tables.Epoch)]
@@ -102,7 +102,7 @@ async def list_agents(
     query = ("agents", kind)
     # Keys are short: those of all the rest are read, and with them it is known how many there are.
     keys = (
-        await (await session.connection()).execute(
+        await connection.execute(
             sa.select(*order)
             .where(sa.true() if kind is None else order[0] == kind.value)
             .where(after(continue_, query, order, down=False))
@@ -111,7 +111,7 @@ async def list_agents(
     ).all()
     page, remaining = keys[:limit], max(0, len(keys) - limit)
     return AgentPage(
-        items=await _agents(session, lambda columns: _between(columns, page[0], page[-1])) if page else [],
+        items=await _agents(connection, lambda columns: _between(columns, page[0], page[-1])) if page else [],
         continue_=token(query, page[-1]) if remaining else "",
         remaining=remaining,
     )
@@ -122,27 +122,28 @@ def _between(columns: Any, first: sa.Row[Any], last: sa.Row[Any]) -> sa.ColumnEl
     return sa.and_(place >= sa.tuple_(*first), place <= sa.tuple_(*last))
 
 
-async def get_agent(session: Session, target: Target) -> AgentStatus | None:
+async def get_agent(connection: AsyncConnection, target: Target) -> AgentStatus | None:
     """One agent; None when nothing was ever heard of it."""
-    found = await _agents(session, lambda columns: is_target(columns, target))
+    found = await _agents(connection, lambda columns: is_target(columns, target))
     return found[0] if found else None
 
 
-async def announced(session: Session, agents: Sequence[AgentStatus]) -> dict[Target, ActionSchemas]:
+async def announced(
+    connection: AsyncConnection, agents: Sequence[AgentStatus]
+) -> dict[Target, ActionSchemas]:
     """What agents can do, each action with the JSON Schema of its parameters, as they have announced it.
 
     Without those that have not, since they have the version that they have.
     """
     versions = {agent.target: agent.heartbeat.version for agent in agents if agent.heartbeat}
-    return await announcements.announced(await session.connection(), versions)
+    return await announcements.announced(connection, versions)
 
 
-async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target, ClusterSummary]:
+async def summaries(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, ClusterSummary]:
     """The counts of clusters, from their rows; Events are those still present, by the last digest."""
     rows: Any = tables.table_of(tables.Resource).c
     epochs: Any = tables.table_of(tables.Epoch).c
     counted = {target: ClusterSummary() for target in targets}
-    connection = await session.connection()
     by = (rows.target_kind, rows.target_id, rows.resource, rows.state)
     counts = await connection.execute(
         sa.select(*by, sa.func.count(), sa.func.sum(rows.desired), sa.func.sum(rows.ready))
@@ -172,8 +173,9 @@ async def summaries(session: Session, targets: Sequence[Target]) -> dict[Target,
     return counted
 
 
-async def _agents(session: Session, which: Callable[[Any], sa.ColumnElement[bool]]) -> list[AgentStatus]:
-    connection = await session.connection()
+async def _agents(
+    connection: AsyncConnection, which: Callable[[Any], sa.ColumnElement[bool]]
+) -> list[AgentStatus]:
 
     async def rows(model: type[SQLModel]) -> dict[tuple[str, str], list[Any]]:
         table = tables.table_of(model)
@@ -184,7 +186,7 @@ async def _agents(session: Session, which: Callable[[Any], sa.ColumnElement[bool
 
     agents, epochs = await rows(tables.Agent), await rows(tables.Epoch)
     collections = await rows(tables.Collection)
-    reading = await clock(session)
+    reading = await clock(connection)
     none = [None]
     return [
         _status(

@@ -13,11 +13,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import SHARDS, AgentKind, Target
 from schemas.kubernetes.event import EVENT
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.queries.paging import oldest
 
 _SHARD = tables.table_of(tables.Shard)
@@ -122,10 +122,10 @@ class ChangePage:
         return self.place.rev if self.complete else self.place.rev - 1
 
 
-async def revisions(session: Session) -> Revisions:
+async def revisions(connection: AsyncConnection) -> Revisions:
     """Where all shards stand; read it before the changes."""
     revs, forgotten = [0] * SHARDS, [0] * SHARDS
-    found = await (await session.connection()).execute(
+    found = await connection.execute(
         sa.select(_SHARD.c.shard, _SHARD.c.rev, _SHARD.c.forgotten).where(_SHARD.c.shard < SHARDS)
     )
     for shard, rev, gone in found:
@@ -133,14 +133,14 @@ async def revisions(session: Session) -> Revisions:
     return Revisions(tuple(revs), tuple(forgotten))
 
 
-async def oldest_state(session: Session, where: ChangeFilter) -> datetime | None:
+async def oldest_state(connection: AsyncConnection, where: ChangeFilter) -> datetime | None:
     """The `as_of` of an answer about those agents."""
-    found: datetime | None = await (await session.connection()).scalar(oldest(where.targets))
+    found: datetime | None = await connection.scalar(oldest(where.targets))
     return found
 
 
 async def list_changes(
-    session: Session,
+    connection: AsyncConnection,
     shard: int,
     where: ChangeFilter,
     *,
@@ -155,7 +155,6 @@ async def list_changes(
     Inside a revision what is gone comes before what is there: one commit may have removed an object and
     stored its successor. Tombstones up to revision `gone_after` are left out.
     """
-    connection = await session.connection()
     found: list[tuple[tuple[int, int], tuple[str, ...], Change]] = []
     horizon = (upto, len(_SOURCES))
     """Behind it, some source has more than was read."""

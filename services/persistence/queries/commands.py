@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from msgspec import Raw, Struct
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.database.types import json_in_postgresql
 from services.persistence.queries.paging import after, token
 from services.persistence.targets import any_target, target_of
@@ -97,10 +97,9 @@ class CommandPage:
 
 
 async def list_commands(
-    session: Session, where: CommandFilter, *, limit: int, continue_: str = ""
+    connection: AsyncConnection, where: CommandFilter, *, limit: int, continue_: str = ""
 ) -> CommandPage:
     """Commands by the time of their acceptance, the newest first. Raises BadContinue."""
-    connection = await session.connection()
     columns = _COMMAND.c
     conditions = [after(continue_, ("commands", where), [columns.id], down=True)]
     if where.targets is not None:
@@ -144,9 +143,8 @@ async def list_commands(
     )
 
 
-async def get_command(session: Session, id: str) -> StoredCommand | None:
+async def get_command(connection: AsyncConnection, id: str) -> StoredCommand | None:
     """One command with its result, whose data is put together from its parts."""
-    connection = await session.connection()
     row = (await connection.execute(sa.select(_COMMAND).where(_COMMAND.c.id == id))).first()
     if row is None:
         return None
@@ -167,9 +165,8 @@ async def get_command(session: Session, id: str) -> StoredCommand | None:
     )
 
 
-async def command_state(session: Session, id: str) -> str | None:
+async def command_state(connection: AsyncConnection, id: str) -> str | None:
     """The state of one command; None when there is none."""
-    connection = await session.connection()
     state: str | None = await connection.scalar(sa.select(_COMMAND.c.state).where(_COMMAND.c.id == id))
     return state
 

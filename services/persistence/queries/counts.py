@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.queries.filtering import Found, ResourceFilter, find
 from services.persistence.queries.sorting import OWNER
 
@@ -50,12 +50,13 @@ class Counts:
     """How many more groups there are."""
 
 
-async def count_objects(session: Session, where: ResourceFilter, by: Sequence[str], *, limit: int) -> Counts:
+async def count_objects(
+    connection: AsyncConnection, where: ResourceFilter, by: Sequence[str], *, limit: int
+) -> Counts:
     """At most `limit` groups of objects by what of GROUPS is in `by`; without any, all are one group.
 
     Raises SelectorError. Agents of two kinds with one id are two groups.
     """
-    connection = await session.connection()
     found, conditions, resource = _find(where, by, connection.dialect.name)
     columns = [column for name in by for column in (resource,) * (name == "resource") or _GROUPS[name]]
     sums = [

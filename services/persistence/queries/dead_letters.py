@@ -5,19 +5,19 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, page_of
 
 _LETTERS = tables.table_of(tables.DeadLetter)
 _SHOWN = [column for column in _LETTERS.columns if column.name != "body"]
 
 
-async def list_dead_letters(session: Session, *, limit: int, continue_: str = "") -> Page:
+async def list_dead_letters(connection: AsyncConnection, *, limit: int, continue_: str = "") -> Page:
     """Dead letters without their bodies, by the time they were stored, newest first. Raises BadContinue."""
     return await page_of(
-        session,
+        connection,
         _SHOWN,
         [_LETTERS.c.received_at, _LETTERS.c.id],
         [],
@@ -30,9 +30,9 @@ async def list_dead_letters(session: Session, *, limit: int, continue_: str = ""
     )
 
 
-async def get_dead_letter(session: Session, id: str) -> bytes | None:
+async def get_dead_letter(connection: AsyncConnection, id: str) -> bytes | None:
     """One dead letter as JSON, with the original's body in Base64."""
-    found = await (await session.connection()).execute(sa.select(_LETTERS).where(_LETTERS.c.id == id))
+    found = await connection.execute(sa.select(_LETTERS).where(_LETTERS.c.id == id))
     row = found.first()
     return _json(list(_LETTERS.columns), *row) if row else None
 

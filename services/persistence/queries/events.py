@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.kubernetes.event import EVENT
 from schemas.selectors import FieldSelector
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.queries.paging import Page, item, page_of
 from services.persistence.queries.selecting import field_conditions
 from services.persistence.queries.sorting import event_value, split
@@ -43,7 +43,7 @@ class EventFilter:
 
 
 async def list_events(
-    session: Session,
+    connection: AsyncConnection,
     where: EventFilter,
     *,
     sort: str = NEWEST,
@@ -57,9 +57,9 @@ async def list_events(
     SelectorError for a field that Events cannot be selected by.
     """
     column, down = split(sort)
-    value = event_value(column, (await session.connection()).dialect.name)
+    value = event_value(column, connection.dialect.name)
     return await page_of(
-        session,
+        connection,
         [_EVENT.c.summary, *([_EVENT.c.body] if full else [])],
         [value, _EVENT.c.cluster_id, _EVENT.c.uid],
         _conditions(where),
@@ -70,9 +70,9 @@ async def list_events(
     )
 
 
-async def get_event(session: Session, cluster_id: str, uid: str) -> bytes | None:
+async def get_event(connection: AsyncConnection, cluster_id: str, uid: str) -> bytes | None:
     """One Event as JSON, with the projection as `object`."""
-    found = await (await session.connection()).execute(
+    found = await connection.execute(
         sa.select(_EVENT.c.summary, _EVENT.c.body).where(
             _EVENT.c.cluster_id == cluster_id, _EVENT.c.uid == uid
         )
@@ -81,17 +81,17 @@ async def get_event(session: Session, cluster_id: str, uid: str) -> bytes | None
     return item(*row) if row else None
 
 
-async def event_revision(session: Session, cluster_id: str, uid: str) -> int | None:
+async def event_revision(connection: AsyncConnection, cluster_id: str, uid: str) -> int | None:
     """The revision of its shard at which an Event last changed; None: it is not stored."""
     found = sa.select(_EVENT.c.rev).where(_EVENT.c.cluster_id == cluster_id, _EVENT.c.uid == uid)
-    rev: int | None = await (await session.connection()).scalar(found)
+    rev: int | None = await connection.scalar(found)
     return rev
 
 
-async def events_kept_since(session: Session) -> datetime | None:
+async def events_kept_since(connection: AsyncConnection) -> datetime | None:
     """When the oldest of all Events was last seen. They go by age, which no revision tells."""
     query = sa.select(sa.func.min(_EVENT.c.last_seen))
-    found: datetime | None = await (await session.connection()).scalar(query)
+    found: datetime | None = await connection.scalar(query)
     return found
 
 

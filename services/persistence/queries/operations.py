@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.commands import CommandState
 from schemas.ids import Target
 from schemas.operations import Operation
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.database.types import json_in_postgresql
 from services.persistence.queries.commands import MAX_LISTED, StoredError, StoredResult, as_text
 from services.persistence.queries.paging import after, token
@@ -64,10 +64,9 @@ class OperationPage:
 
 
 async def list_operations(
-    session: Session, states: tuple[str, ...] | None = None, *, limit: int, continue_: str = ""
+    connection: AsyncConnection, states: tuple[str, ...] | None = None, *, limit: int, continue_: str = ""
 ) -> OperationPage:
     """Operations, the newest first. Raises BadContinue."""
-    connection = await session.connection()
     query = ("operations", states)
     columns = [column for column in _OPERATION.columns if column.name != "body"]
     shown, has_params = _listed(connection.dialect.name)
@@ -80,23 +79,21 @@ async def list_operations(
     )
     rows = found.all()
     page = rows[:limit]
-    counts = await _counts(session, [row.id for row in page])
+    counts = await _counts(connection, [row.id for row in page])
     return OperationPage(
         items=[_stored(row, row.shown, counts.get(row.id, {}), row.has_params) for row in page],
         continue_=token(query, [page[-1].id]) if len(rows) > limit else "",
     )
 
 
-async def get_operation(session: Session, id: str) -> StoredOperation | None:
+async def get_operation(connection: AsyncConnection, id: str) -> StoredOperation | None:
     """One operation."""
-    connection = await session.connection()
     row = (await connection.execute(sa.select(_OPERATION).where(_OPERATION.c.id == id))).first()
-    return _stored(row, row.body, (await _counts(session, [id])).get(id, {})) if row else None
+    return _stored(row, row.body, (await _counts(connection, [id])).get(id, {})) if row else None
 
 
-async def list_turns(session: Session, id: str) -> list[StoredTurn]:
+async def list_turns(connection: AsyncConnection, id: str) -> list[StoredTurn]:
     """The targets of an operation, in the order in which they are taken."""
-    connection = await session.connection()
     names = ("state", "created_at", "finished_at", "result")
     found = await connection.execute(
         sa.select(_TARGET, *(_COMMAND.c[name] for name in names))
@@ -117,8 +114,7 @@ async def list_turns(session: Session, id: str) -> list[StoredTurn]:
     ]
 
 
-async def _counts(session: Session, ids: list[str]) -> dict[str, dict[str, int]]:
-    connection = await session.connection()
+async def _counts(connection: AsyncConnection, ids: list[str]) -> dict[str, dict[str, int]]:
     state = sa.func.coalesce(_COMMAND.c.state, WAITING)
     found = await connection.execute(
         sa.select(_TARGET.c.operation_id, state, sa.func.count())

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.database.types import UTCDateTime
 from services.persistence.targets import any_target
 
@@ -99,7 +99,7 @@ def item(summary: bytes, body: bytes | None = None) -> bytes:
 
 
 async def page_of(
-    session: Session,
+    connection: AsyncConnection,
     shown: Sequence[sa.ColumnElement[Any]],
     order: Order,
     conditions: Sequence[sa.ColumnElement[bool]],
@@ -119,7 +119,6 @@ async def page_of(
     that `order` and `conditions` need. `query` is whatever the next page must have in common. Raises
     BadContinue.
     """
-    connection = await session.connection()
     page = sa.and_(*conditions, after(continue_, query, order, down=down))
     by = [part.desc() for part in order] if down else order
     keyed, width = limit <= KEYED, len(shown)

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.queries.filtering import Found, ResourceFilter, find
 from services.persistence.queries.paging import Page, oldest, page_of
 from services.persistence.queries.sorting import row_value, split
@@ -32,7 +32,7 @@ class StoredObject:
 
 
 async def list_resources(
-    session: Session,
+    connection: AsyncConnection,
     where: ResourceFilter,
     *,
     sort: str = "",
@@ -46,13 +46,13 @@ async def list_resources(
     item is the row's summary; `full` adds the projection as `object`. Raises BadContinue, UnknownColumn, and
     SelectorError for a field that the resource cannot be selected by.
     """
-    dialect = (await session.connection()).dialect.name
+    dialect = connection.dialect.name
     found = find(where, dialect)
     column, down = split(sort)
     order = _order(where, found, column, dialect)
     sorted_by_keys = not column or column in ("cluster", "namespace", "name")
     return await page_of(
-        session,
+        connection,
         [_SUMMARY, *([_BODY] if full else [])],
         order,
         found.conditions,
@@ -79,10 +79,9 @@ def _order(where: ResourceFilter, found: Found, column: str, dialect: str) -> li
 
 
 async def get_resource(
-    session: Session, target: Target, resource: str, namespace: str, name: str
+    connection: AsyncConnection, target: Target, resource: str, namespace: str, name: str
 ) -> StoredObject | None:
     """One object; the namespace is empty for a cluster-scoped one."""
-    connection = await session.connection()
     found = await connection.execute(
         sa.select(_RESOURCE.c.summary, _RESOURCE.c.body, _RESOURCE.c.updated_at).where(
             *_is_object(target, resource, namespace, name)
@@ -96,11 +95,11 @@ async def get_resource(
 
 
 async def object_revision(
-    session: Session, target: Target, resource: str, namespace: str, name: str
+    connection: AsyncConnection, target: Target, resource: str, namespace: str, name: str
 ) -> int | None:
     """The revision of its shard at which an object last changed; None: it is not there."""
     found = sa.select(_RESOURCE.c.rev).where(*_is_object(target, resource, namespace, name))
-    rev: int | None = await (await session.connection()).scalar(found)
+    rev: int | None = await connection.scalar(found)
     return rev
 
 

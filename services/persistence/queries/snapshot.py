@@ -6,11 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes.event import EVENT
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.targets import is_target
 
 PORTION = 50
@@ -22,13 +22,12 @@ _EVENT: Any = tables.table_of(tables.Event).c
 
 
 @asynccontextmanager
-async def reading_all(session: Session, patience: float) -> AsyncIterator[None]:
+async def reading_all(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
     """Fit the transaction for reading everything once.
 
     PostgreSQL ends one that stands still between two portions, while they are being taken; here it waits
     `patience` seconds. SQLite would fill its cache with pages that nobody reads again.
     """
-    connection = await session.connection()
     if connection.dialect.name == "postgresql":
         milliseconds = int(patience * 1000)
         await connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}")
@@ -43,22 +42,22 @@ async def reading_all(session: Session, patience: float) -> AsyncIterator[None]:
             await connection.exec_driver_sql(f"PRAGMA cache_size = {usual}")
 
 
-async def held_resources(session: Session, target: Target) -> list[str]:
+async def held_resources(connection: AsyncConnection, target: Target) -> list[str]:
     """The resources of which the agent has rows."""
-    found = await (await session.connection()).scalars(
+    found = await connection.scalars(
         sa.select(_RESOURCE.resource).where(is_target(_RESOURCE, target)).distinct()
     )
     return sorted(found)
 
 
-async def oldest_event(session: Session, target: Target) -> Any:
+async def oldest_event(connection: AsyncConnection, target: Target) -> Any:
     """When the oldest Event of a cluster was last seen: it moves when old ones go, as `rev` does not."""
     query = sa.select(sa.func.min(_EVENT.last_seen)).where(_EVENT.cluster_id == target.id)
-    return await (await session.connection()).scalar(query)
+    return await connection.scalar(query)
 
 
 async def bodies(
-    session: Session, target: Target, resource: str
+    connection: AsyncConnection, target: Target, resource: str
 ) -> AsyncGenerator[Sequence[sa.Row[Any]], None]:
     """The rows (body, namespace, name, uid) of one resource in portions, by namespace and name.
 
@@ -72,7 +71,6 @@ async def bodies(
         order = [_RESOURCE.namespace, _RESOURCE.name]
     body: Any = sa.type_coerce(columns.body, sa.types.NullType())  # as the driver reads it
     query = sa.select(body, columns.namespace, columns.name, columns.uid).where(of_target).order_by(*order)
-    connection = await session.connection()
     async with connection.stream(query, execution_options={"yield_per": PORTION}) as result:
         async for portion in result.partitions():
             yield portion

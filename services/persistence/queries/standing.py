@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import Target
 from schemas.presence import CollectionState
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.presence import heartbeats
 from services.persistence.presence.liveness import CLOCK, AgentState, agent_state
 from services.persistence.queries.agents import CollectionStatus, collection_statuses
@@ -53,7 +53,7 @@ class Standing:
 
 
 async def standings(
-    session: Session, resource: str | None, targets: Sequence[Target] | None
+    connection: AsyncConnection, resource: str | None, targets: Sequence[Target] | None
 ) -> list[Standing]:
     """How those agents that were ever heard of stand, by kind and id; `targets` None: all of them.
 
@@ -78,7 +78,6 @@ async def standings(
     ):
         source = source.outerjoin(columns.target_id.table, sa.and_(same(columns), more))
     source = source.outerjoin(_CLOCK.name.table, _CLOCK.name == CLOCK)
-    connection = await session.connection()
     found = await connection.execute(
         sa.select(
             known.c.target_kind.label("kind"),

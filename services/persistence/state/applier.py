@@ -60,8 +60,8 @@ class FrameApplier:
         """Those of these agents that are in sync, with their epochs. Raises DatabaseUnavailable."""
         async with self._one_at_a_time:
             if not self._ledgers.has(targets):
-                async with self._db.read() as session:
-                    await self._ledgers.get(await session.connection(), targets)
+                async with self._db.read() as connection:
+                    await self._ledgers.get(connection, targets)
             return self._ledgers.in_sync(targets)
 
     async def want_resync(self, target: Target, reason: str, since: datetime) -> str | None:
@@ -77,8 +77,8 @@ class FrameApplier:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         try:
-            async with self._db.write() as session:
-                yield await session.connection()
+            async with self._db.write() as connection:
+                yield connection
         except BaseException:
             # Not even whether it was committed is known.
             self._ledgers.forget()

@@ -84,8 +84,8 @@ async def save(
 async def wanted_resyncs(db: Database, shard: int) -> dict[Target, tuple[str, str]]:
     """The agents of a shard of which a new epoch is wanted: the epoch they are in and the reason."""
     model = tables.Epoch
-    async with db.read() as session:
-        found = await (await session.connection()).execute(
+    async with db.read() as connection:
+        found = await connection.execute(
             sa.select(
                 col(model.target_kind), col(model.target_id), col(model.epoch), col(model.resync_reason)
             ).where(col(model.resync_reason) != "")

@@ -67,7 +67,6 @@ async def forget_tombstones(database: Database, shard: int) -> None:
     """As the master does after an hour."""
     model = tables.table_of(tables.Shard)
     tombstone = tables.table_of(tables.Tombstone)
-    async with database.write() as session:
-        connection = await session.connection()
+    async with database.write() as connection:
         await connection.execute(sa.delete(tombstone).where(tombstone.c.shard == shard))
         await connection.execute(sa.update(model).where(model.c.shard == shard).values(forgotten=model.c.rev))

@@ -123,8 +123,7 @@ def key_of(message: Message) -> tuple[str, ...]:
 async def table(database: Database) -> Mirror:
     """What the database holds, in the form of a mirror."""
     resource, event = tables.table_of(tables.Resource).c, tables.table_of(tables.Event).c
-    async with database.read() as session:
-        connection = await session.connection()
+    async with database.read() as connection:
         objects = await connection.execute(
             sa.select(
                 resource.target_id,

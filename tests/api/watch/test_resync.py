@@ -67,7 +67,6 @@ async def test_a_restored_database_is_noticed(one: Replica, cluster: Cluster) ->
 
 async def set_rev(database: Database, shard: int, rev: int) -> None:
     model, row = tables.table_of(tables.Shard), tables.table_of(tables.Resource)
-    async with database.write() as session:
-        connection = await session.connection()
+    async with database.write() as connection:
         await connection.execute(sa.update(model).where(model.c.shard == shard).values(rev=rev))
         await connection.execute(sa.update(row).where(row.c.shard == shard).values(rev=rev))

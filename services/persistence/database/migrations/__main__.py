@@ -19,8 +19,7 @@ async def main(message: str) -> None:
         url = f"sqlite+aiosqlite:///{Path(folder) / 'empty.db'}"
         await upgrade(url)
         number = f"{int(head()) + 1:04d}"
-        async with Database(url) as db, db.write() as session:
-            connection = await session.connection()
+        async with Database(url) as db, db.write() as connection:
             await connection.run_sync(
                 lambda sync: command.revision(config(sync), message, autogenerate=True, rev_id=number)
             )

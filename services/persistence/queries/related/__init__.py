@@ -1,7 +1,7 @@
 """What is related to one object: a graph, in both directions, as of one moment.
 
-    found = await moment(session, target)  # how far it can be trusted
-    graph = await related(session, target, "deployments", "shop", "web", generic=[], depth=8, limit=250)
+    found = await moment(connection, target)  # how far it can be trusted
+    graph = await related(connection, target, "deployments", "shop", "web", generic=[], depth=8, limit=250)
 
 - `schemas.kubernetes.links` knows what an object declares, and which way each relation points.
 - `walk` knows which relations are followed from where.
@@ -10,9 +10,10 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from schemas.ids import AgentKind, Target
 from schemas.kubernetes import KINDS
-from services.persistence.database.engine import Session
 from services.persistence.queries.related.graph import Catalogue, Edge, Graph, Node, entry_of, object_id
 from services.persistence.queries.related.lookups import Lookups
 from services.persistence.queries.related.moment import Moment, moment
@@ -22,7 +23,7 @@ __all__ = ["Edge", "Graph", "Moment", "Node", "moment", "object_id", "related"]
 
 
 async def related(
-    session: Session,
+    connection: AsyncConnection,
     target: Target,
     resource: str,
     namespace: str,
@@ -37,7 +38,7 @@ async def related(
     `generic` are the agent's resources beyond KINDS. The graph ends `depth` steps from the root, and each
     relation adds at most `limit` objects.
     """
-    lookups = Lookups(await session.connection(), target)
+    lookups = Lookups(connection, target)
     root = await lookups.one(resource, namespace, name)
     if root is None:
         return None

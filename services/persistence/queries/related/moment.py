@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from schemas.ids import SHARDS, Target
 from services.persistence import tables
-from services.persistence.database.engine import Session
 from services.persistence.database.types import Text, UTCDateTime
 from services.persistence.presence import heartbeats
 from services.persistence.presence.heartbeats import StoredHeartbeat
@@ -38,12 +38,12 @@ class Moment:
     """When the oldest of all Events was last seen."""
 
 
-async def moment(session: Session, target: Target) -> Moment | None:
+async def moment(connection: AsyncConnection, target: Target) -> Moment | None:
     """How an agent stands; None when nothing was ever heard of it."""
     values = {"target_kind": target.kind.value, "target_id": target.id}
     found = Moment(target=target)
     revs, ours, known = [0] * SHARDS, [], False
-    for what, name, number, time, data in await (await session.connection()).execute(_STATEMENT, values):
+    for what, name, number, time, data in await connection.execute(_STATEMENT, values):
         known |= what in ("agent", "epoch")
         match what:
             case "shard":
