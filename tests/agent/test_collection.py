@@ -18,6 +18,7 @@ from schemas.frames import Phase, content_hash
 from schemas.kubernetes import KINDS
 from schemas.presence import CollectionState
 from schemas.topology import DEAD_LETTERS
+from services.agent import app
 from services.cli.cluster.control_plane import ControlPlane
 from tests.agent.fixtures import Heard, RunAgent
 from tests.bus.fixtures import Connect
@@ -83,6 +84,28 @@ async def test_a_forbidden_kind_costs_the_others_nothing(
     assert observed == {f"observe:{resource}" for resource in KINDS} - {"observe:configmaps"}
     assert beat.health.status == "degraded"
     assert "configmaps" in beat.health.last_error
+
+
+async def test_a_right_that_is_granted_later_needs_no_restart(
+    run_agent: RunAgent,
+    control_plane: ControlPlane,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was forbidden is collected, and is among the capabilities."""
+    monkeypatch.setattr(app, "ASKED_EACH", 1.0)
+    pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+    kubeconfig = kubeconfig_of(control_plane, namespace, tmp_path, pods)
+    async with run_agent(AGENT_KUBECONFIG=str(kubeconfig), AGENT_HEARTBEAT_INTERVAL="500ms") as heard:
+        await heard.until(lambda h: state_of(h, "configmaps")[0] == CollectionState.FORBIDDEN)
+        await heard.until(lambda h: h.heartbeats[-1].capabilities == ["observe:pods"])
+        everybody = f"--group=system:serviceaccounts:{namespace}"
+        await asyncio.to_thread(
+            control_plane.kubectl, "create", "clusterrolebinding", namespace, "--clusterrole=view", everybody
+        )
+        await heard.until(lambda h: "configmaps" in h.synced(), 90)
+        await heard.until(lambda h: "observe:configmaps" in h.heartbeats[-1].capabilities)
 
 
 async def test_every_change_follows(run_agent: RunAgent, control_plane: ControlPlane, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -50,12 +51,14 @@ def run_all(runs: Sequence[Run], keep: Path | None, jobs: int) -> Iterator[Ended
 
 
 def _begin(numbers: SimpleQueue[int]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs, and for who waits for them
     ports.share(numbers.get())
     logs.configure("error", json=True)
 
 
 def _run(run: Run, keep: Path | None) -> Ended:
     began = time.monotonic()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     postgres = Postgres() if run.on_postgres else None
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         where = Path(folder) / "run"
@@ -69,6 +72,7 @@ def _run(run: Run, keep: Path | None) -> Ended:
         finally:
             if postgres is not None:
                 postgres.close()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     return Ended(result, time.monotonic() - began)
 
 

@@ -196,9 +196,9 @@ def log_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogPlane]:
     """One control plane for the run, whose pods have logs."""
     folder = tmp_path_factory.mktemp("log-plane")
     with Throwaway(folder / "plane") as started:
-        started.add_nodes(2)
         plane = LogPlane(started, folder / "logs")
-        plane.prepare()
+        plane.prepare()  # first, as the kwok before it would have the nodes' leases for 40 s
+        started.add_nodes(2)
         yield plane
 
 
