@@ -137,4 +137,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        print("interrupted; what has ended is above", file=sys.stderr)
+        raise SystemExit(130) from None
