@@ -10,10 +10,10 @@ import socket
 
 _FIRST = 20_000
 _EACH = 1_500
-"""For each of the processes that run tests side by side."""
-_WORKERS = 8
+SHARES = 8
+"""One for each of the processes that run tests side by side."""
 
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % SHARES
 _numbers = itertools.count(random.randrange(_EACH))
 
 
@@ -34,4 +34,4 @@ def free_port() -> int:
 def share(worker: int) -> None:
     """From now on this process takes its ports from the share of this worker, counted from 0."""
     global _worker
-    _worker = worker % _WORKERS
+    _worker = worker % SHARES

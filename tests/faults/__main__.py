@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.runtime import logs
+from tests import ports
 from tests.faults.catalogue import EVERY, FAULTS, IN_TURN
 from tests.faults.commands import scenario as of_commands
 from tests.faults.commands.steps import ALL, Step
@@ -32,6 +33,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--jobs",
         type=int,
+        choices=range(1, ports.SHARES + 1),
+        metavar="JOBS",
         default=1,
         help="runs side by side (1); each takes two thirds of a core and 1 GiB",
     )
