@@ -12,6 +12,7 @@ import httpx
 import yaml
 
 from services.cli.cluster.control_plane import ControlPlane
+from services.runtime.tasks import to_its_end
 
 SERVER = "kube-apiserver"
 GRACE = 3.0
@@ -35,8 +36,8 @@ class ApiServer:
         await asyncio.to_thread(self.plane.send_signal, SERVER, signal.SIGKILL)
 
     async def start(self) -> None:
-        """Until it is ready."""
-        await asyncio.to_thread(self.plane.start_component, SERVER)
+        """Until it is ready, also when cancelled: the thread goes on, and would start it after its end."""
+        await to_its_end(asyncio.to_thread(self.plane.start_component, SERVER))
 
     def pause(self) -> None:
         """It hangs: connections stay open and say nothing."""

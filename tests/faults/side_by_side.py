@@ -6,8 +6,9 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
+from itertools import islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from tests.faults import scenario
 from tests.faults.report import Result
 from tests.faults.scenario import Plan
 from tests.postgres.server import Postgres
+
+_interrupted = False
+"""Ctrl-C has come to this process of a pool: no run begins here any more."""
 
 
 class Run(NamedTuple):
@@ -41,19 +45,30 @@ def run_all(runs: Sequence[Run], keep: Path | None, jobs: int) -> Iterator[Ended
     numbers = context.SimpleQueue()
     for number in range(jobs):
         numbers.put(number)
+    waiting = iter(runs)
+    under_way: set[Future[Ended]] = set()
     with ProcessPoolExecutor(jobs, context, _begin, (numbers,)) as pool:
-        try:
-            for ended in as_completed([pool.submit(_run, run, keep) for run in runs]):
-                yield ended.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        while True:
+            # A pool that had all of them would begin one more after an error, or after Ctrl-C.
+            for run in islice(waiting, jobs - len(under_way)):
+                under_way.add(pool.submit(_run, run, keep))
+            if not under_way:
+                return
+            ended, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield future.result()
 
 
 def _begin(numbers: SimpleQueue[int]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runs, and for who waits for them
+    signal.signal(signal.SIGINT, _remember)
     ports.share(numbers.get())
     logs.configure("error", json=True)
+
+
+def _remember(*_: object) -> None:
+    """Ctrl-C between two runs: who waits for them has it as well."""
+    global _interrupted
+    _interrupted = True
 
 
 def _run(run: Run, keep: Path | None) -> Ended:
@@ -65,6 +80,8 @@ def _run(run: Run, keep: Path | None) -> Ended:
         if keep is not None:
             where = keep / (f"{run.seed}-postgres" if run.on_postgres else str(run.seed))
         try:
+            if _interrupted:
+                raise KeyboardInterrupt
             if postgres is not None:
                 postgres.start()
             say = partial(_say, run)
@@ -72,7 +89,7 @@ def _run(run: Run, keep: Path | None) -> Ended:
         finally:
             if postgres is not None:
                 postgres.close()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, _remember)
     return Ended(result, time.monotonic() - began)
 
 

@@ -21,6 +21,7 @@ from services.runtime.bus import client, credentials, topology
 from services.runtime.bus.errors import BusError
 from services.runtime.errors import UserError
 from services.runtime.settings import BusSettings
+from services.runtime.tasks import to_its_end
 from tests.cluster.throwaway import Throwaway
 from tests.faults import shim
 from tests.faults.apiserver import ApiServer, RotatedToken, kubeconfig_through
@@ -118,8 +119,8 @@ class System:
             disk.folder.mkdir(parents=True)
             if self._own_disks:
                 await self._stack.enter_async_context(disk)
-        await asyncio.to_thread(self.plane.__enter__)
         self._stack.push_async_callback(asyncio.to_thread, self.plane.__exit__, None, None, None)
+        await to_its_end(asyncio.to_thread(self.plane.__enter__))  # a thread goes on, whoever waits for it
         await asyncio.to_thread(self.token.prepare)
         listen = f"127.0.0.1:{free_port()}"
         self.broker = embedded.Broker(embedded.BrokerSettings(home=self.home, nats_listen=listen))
