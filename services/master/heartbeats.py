@@ -53,8 +53,8 @@ class HeartbeatReader:
                     beats.append(Beat(delivery.stream_time, delivery.body.interval))
         if beats:
             beats = [*self._last_beat, *beats]
-            self._last_beat = beats[-1:]
         rivals = await self._work.run(topology.HEARTBEATS, store_signs(self._db, signs, beats, cursor))
+        self._last_beat = beats[-1:] or self._last_beat
         for rival in rivals:
             await self._superseding.meet(rival)
         await asyncio.sleep(GATHER)

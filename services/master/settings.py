@@ -5,6 +5,7 @@ import socket
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from services.persistence.leases import LONGEST
 from services.runtime.settings import BusSettings, Duration, MetricsSettings, StoreSettings
 
 
@@ -16,7 +17,7 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
     instance: str = Field(default_factory=socket.gethostname, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
     """Name of this master among its replicas, in its heartbeat and on its leases; by default the host's."""
 
-    lease: Duration = Field(default=6.0, ge=1.0, le=60.0)
+    lease: Duration = Field(default=6.0, ge=1.0, le=LONGEST)
     """How long another master waits before it takes over from one that says nothing any longer; the same for
     all. A lease is renewed six times in it."""
 
@@ -25,7 +26,7 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
     is shown at the first one after three of its own heartbeats are missing."""
 
     resync_concurrency: int = Field(default=8, ge=1)
-    """Agents that are asked for their whole state at one time; the others wait for their turn."""
+    """Agents that each master asks for their whole state at one time; the others wait for their turn."""
 
     resync_interval: Duration = Field(default=5.0, ge=0.1)
     """Pause, with jitter, before an agent that has not begun is asked again; it doubles each time. Also the

@@ -29,6 +29,11 @@ from services.runtime.failpoints import Point, reach
 
 MEMBER = "member/"
 """Before the holder's name: the row of a replica that is alive; nobody else takes it."""
+LONGEST = 60.0
+"""Seconds that a lease lasts at most."""
+_BEYOND = timedelta(seconds=2 * LONGEST)
+"""No lease lasts so long: one that ends later was given before the database's clock was set back, and its
+holder, if it is there, would have renewed it."""
 _FORGET_MEMBERS = timedelta(minutes=1)
 
 _LEASE = tables.table_of(tables.Lease)
@@ -103,7 +108,8 @@ async def check(connection: AsyncConnection, holding: Holding) -> None:
 
 
 class Leases:
-    """The leases as one process deals with them: `holder` is its name, `ttl` the seconds that one lasts."""
+    """The leases as one process deals with them: `holder` is its name, `ttl` the
+    seconds that one lasts, LONGEST at most."""
 
     def __init__(self, db: Database, holder: str, ttl: float) -> None:
         self.holder = holder
@@ -170,7 +176,7 @@ class Leases:
         await connection.execute(mine.values(holder="", expires_at=await clock.now(connection)))
 
     def _situation(self, rows: Sequence[sa.Row[Any]], held: Collection[Holding], now: datetime) -> Situation:
-        alive = [row for row in rows if row.expires_at > now and row.holder]
+        alive = [row for row in rows if now < row.expires_at <= now + _BEYOND and row.holder]
         duties = [row for row in alive if not row.name.startswith(MEMBER)]
         stands = {Holding(row.name, row.holder, row.fence) for row in rows} & set(held)
         others = [row for row in duties if row.holder != self.holder]
@@ -194,7 +200,9 @@ class Leases:
             sa.select(_LEASE.c.name)
             .where(
                 _LEASE.c.name.in_(names),
-                (_LEASE.c.expires_at <= now) | _LEASE.c.holder.in_(["", self.holder]),
+                (_LEASE.c.expires_at <= now)
+                | (_LEASE.c.expires_at > now + _BEYOND)
+                | _LEASE.c.holder.in_(["", self.holder]),
             )
             .with_for_update(skip_locked=True)
         )

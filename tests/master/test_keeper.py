@@ -238,14 +238,14 @@ async def test_short_cut_changes_nothing(new_postgres_url: Callable[[], str]) ->
 
 
 async def test_successor_on_sqlite_need_not_wait(tmp_path: Path) -> None:
-    """With the lock of the one process that is served, leases of an hour that a dead one left are void; and
+    """With the lock of the one process that is served, leases that a dead one left are void at once; and
     while it is held another one has nothing.
     """
     file = tmp_path / "atlhyper.db"
     url = f"sqlite+aiosqlite:///{file}"
     await migrate.upgrade(url)
     async with Database(url) as db:
-        dead = Leases(db, "dead", 3600.0)
+        dead = Leases(db, "dead", 60.0)
         await dead.declare(ALL)
         await dead.turn([], lambda situation: situation.free)
     lock = tmp_path / "lock"

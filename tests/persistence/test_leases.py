@@ -16,7 +16,7 @@ from services.persistence.database.engine import Database
 from services.persistence.database.errors import DatabaseUnavailable
 from services.persistence.database.postgresql import CONNECTIONS, Limits
 from services.persistence.events.store import store_events
-from services.persistence.leases import FencedDatabase, Holding, LeaseLost, Leases, Situation
+from services.persistence.leases import MEMBER, FencedDatabase, Holding, LeaseLost, Leases, Situation
 from services.persistence.presence.store import Sign, store_signs
 from services.persistence.state.applier import FrameApplier
 from services.runtime.tasks import cancelled
@@ -52,12 +52,10 @@ async def must_take(leases: Leases) -> Holding:
     return holding
 
 
-async def expire(db: Database, name: str = NAME) -> None:
+async def expire(db: Database, name: str = NAME, at: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
     """As if its holder had been silent for long."""
     async with db.write() as connection:
-        await connection.execute(
-            sa.update(_LEASE).where(_LEASE.c.name == name).values(expires_at=datetime(2026, 1, 1, tzinfo=UTC))
-        )
+        await connection.execute(sa.update(_LEASE).where(_LEASE.c.name == name).values(expires_at=at))
 
 
 async def test_one_has_it_until_it_expires_or_is_given_back(db: Database) -> None:
@@ -76,6 +74,21 @@ async def test_one_has_it_until_it_expires_or_is_given_back(db: Database) -> Non
     assert situation.held == frozenset()
     situation, _ = await one.turn([third], nothing)
     assert situation.held == {third}
+
+
+async def test_a_clock_that_was_set_back_does_not_keep_the_leases_of_the_dead(db: Database) -> None:
+    """The database's clock is an hour behind where it was: who was alive then has not been heard since."""
+    one, two = Leases(db, "one", 60.0), Leases(db, "two", 60.0)
+    first = await must_take(one)
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    await expire(db, at=in_an_hour)
+    await expire(db, MEMBER + "one", at=in_an_hour)
+    situation, _ = await two.turn([], nothing)
+    assert (situation.free, situation.others, situation.members) == ({NAME}, set(), ("two",))
+    second = await must_take(two)
+    assert second.fence == first.fence + 1
+    situation, _ = await one.turn([first], nothing)  # it was there after all: it is told, and renews itself
+    assert (situation.held, situation.members) == (set(), ("one", "two"))
 
 
 async def pass_by(db: Database, seconds: float) -> None:

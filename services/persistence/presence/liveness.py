@@ -63,16 +63,18 @@ class Beat:
 
 
 def advance(clock: tuple[datetime, datetime] | None, beats: Sequence[Beat]) -> tuple[datetime, datetime]:
-    """The clock (latest beat, first beat after the last gap) some beats later; past ones do nothing.
+    """The clock (latest beat, first beat after the last gap) some beats later, in the order of the log.
 
     Masters may beat at different intervals: there is a gap where both the one that beat last and the one that
     beats now have missed theirs. So `beats` begins with the latest one, where the caller still knows it.
+    A beat that is as much earlier is a gap too: the broker's own clock was set back, or that of the host to
+    which it has moved, and everything runs on from there. One that is a little earlier does nothing.
     """
     latest, since = clock if clock is not None else (beats[0].time, beats[0].time)
     awaited = 0.0
     for beat in beats:
-        if beat.time - latest > timedelta(seconds=MISSED_BEATS * max(awaited, beat.interval)):
-            since = beat.time
+        if abs(beat.time - latest) > timedelta(seconds=MISSED_BEATS * max(awaited, beat.interval)):
+            latest = since = beat.time
         if beat.time >= latest:
             latest, awaited = beat.time, beat.interval
     return latest, since

@@ -7,7 +7,7 @@ instance. A rival's heartbeats are kept beside those of the agent that serves, n
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -26,6 +26,8 @@ from services.persistence.targets import any_target
 STANDBY = "standby"
 """The status of an agent that leaves its id to another."""
 STOPPING = "stopping"
+_AHEAD = timedelta(minutes=1)
+"""By which a frame may be later than the clock: other readers read the frames and the master's beats."""
 _INTERVAL = 15.0
 """Seconds between the heartbeats of an agent of which none has come yet."""
 
@@ -144,7 +146,9 @@ def rival(target: Target, owner: Owner, heartbeat: Heartbeat, clock: ClockReadin
     )
 
 
-async def owners(connection: AsyncConnection, targets: Sequence[Target]) -> dict[Target, Owner]:
+async def owners(
+    connection: AsyncConnection, targets: Sequence[Target], clock: ClockReading | None
+) -> dict[Target, Owner]:
     """Who has these ids."""
     found: dict[Target, Owner] = dict.fromkeys(targets, Owner())
     if not targets:
@@ -161,7 +165,10 @@ async def owners(connection: AsyncConnection, targets: Sequence[Target]) -> dict
         ).where(any_target(columns, targets))
     ):
         found[Target.parse(row.target_kind, row.target_id)] = Owner(
-            epoch=row.epoch, previous=row.previous, instance=row.instance, last_sign=row.as_of
+            epoch=row.epoch,
+            previous=row.previous,
+            instance=row.instance,
+            last_sign=_believed(row.as_of, clock),
         )
     for row in await connection.execute(sa.select(_AGENTS).where(any_target(_AGENTS.c, targets))):
         target = Target.parse(row.target_kind, row.target_id)
@@ -171,11 +178,18 @@ async def owners(connection: AsyncConnection, targets: Sequence[Target]) -> dict
 
 async def is_served(connection: AsyncConnection, ledger: Ledger) -> bool:
     """Whether the agent whose frames a ledger counts is still there: its id is not another instance's."""
-    owner = Owner(epoch=ledger.epoch, instance=ledger.instance, last_sign=ledger.as_of)
+    clock = await read_clock(connection)
+    owner = Owner(epoch=ledger.epoch, instance=ledger.instance, last_sign=_believed(ledger.as_of, clock))
     found = await connection.execute(sa.select(_AGENTS).where(any_target(_AGENTS.c, [ledger.target])))
     if (row := found.first()) is not None:
         owner = _with_row(owner, row)
-    return owner.state(await read_clock(connection)) is not AgentState.LOST
+    return owner.state(clock) is not AgentState.LOST
+
+
+def _believed(as_of: datetime | None, clock: ClockReading | None) -> datetime | None:
+    """The time of a frame, unless the broker's clock was set back since."""
+    beyond = as_of is not None and clock is not None and as_of > clock.latest + _AHEAD
+    return None if beyond else as_of
 
 
 def _with_row(owner: Owner, row: Any) -> Owner:

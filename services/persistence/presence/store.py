@@ -22,11 +22,22 @@ from services.runtime.bus.cursor import Cursor
 
 _NOT_AWAITED = (CollectionState.FORBIDDEN, CollectionState.ABSENT, CollectionState.OFF)
 """States of a resource that last until somebody changes rights, definitions or settings."""
+_AGENT = tables.table_of(tables.Agent)
 _NOTE_RIVAL = (
-    sa.update(tables.table_of(tables.Agent))
+    sa.update(_AGENT)
     .where(*key_is(tables.Agent))
     .values(rival_seen=sa.bindparam("seen"), rival=sa.bindparam("said"))
 )
+_LATEST = sa.bindparam("latest", type_=_AGENT.c.last_seen.type)
+_NOT_BEYOND = (
+    sa.update(_AGENT)
+    .where((_AGENT.c.last_seen > _LATEST) | (_AGENT.c.rival_seen > _LATEST))
+    .values(
+        last_seen=sa.case((_AGENT.c.last_seen > _LATEST, _LATEST), else_=_AGENT.c.last_seen),
+        rival_seen=sa.case((_AGENT.c.rival_seen > _LATEST, _LATEST), else_=_AGENT.c.rival_seen),
+    )
+)
+"""Where the broker's clock was set back: a heartbeat of a time yet to come would hide the next ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +57,9 @@ async def store_signs(
     Raises LeaseLost, DatabaseUnavailable.
     """
     async with db.write() as connection:
-        clock = await _move_clock(connection, beats)
-        known = await rivals.owners(connection, list({sign.target for sign in signs}))
+        before = await read_clock(connection)
+        clock = await _move_clock(connection, before, beats)
+        known = await rivals.owners(connection, list({sign.target for sign in signs}), clock)
         serving, others = [], []
         for sign in signs:
             match rivals.standing(known[sign.target], sign.heartbeat, clock):
@@ -63,6 +75,8 @@ async def store_signs(
         await announcements.keep(connection, said)
         if others:
             await connection.execute(_NOTE_RIVAL, [_note(sign) for sign in others])
+        if before and clock and clock.latest < before.latest:
+            await connection.execute(_NOT_BEYOND, {"latest": clock.latest})
         await cursors.save(connection, cursor)
     return [rivals.rival(sign.target, known[sign.target], sign.heartbeat, clock) for sign in others]
 
@@ -98,8 +112,9 @@ def _key(target: Target) -> dict[str, str]:
     return {"target_kind": target.kind.value, "target_id": target.id}
 
 
-async def _move_clock(connection: AsyncConnection, beats: Sequence[Beat]) -> ClockReading | None:
-    before = await read_clock(connection)
+async def _move_clock(
+    connection: AsyncConnection, before: ClockReading | None, beats: Sequence[Beat]
+) -> ClockReading | None:
     if not beats:
         return before
     latest, since = advance((before.latest, before.continuous_since) if before else None, beats)
