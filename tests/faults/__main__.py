@@ -17,7 +17,7 @@ from tests.faults.catalogue import EVERY, FAULTS, IN_TURN
 from tests.faults.commands import scenario as of_commands
 from tests.faults.commands.steps import ALL, Step
 from tests.faults.fault import Needs
-from tests.faults.report import Result, summary
+from tests.faults.report import Result, by_seed, summary
 from tests.faults.scenario import Plan
 from tests.faults.side_by_side import Run, run_all
 from tests.faults.system import SHORT
@@ -121,6 +121,7 @@ def main() -> int:
         ended = f"{seconds:.0f} s; {len(results)} of {len(runs)} runs have ended"
         print(result.text(), ended, sep="\n", flush=True)
     if results:
+        print("\n" + by_seed(results))
         print("\n" + summary(results, {name: fault.what for name, fault in FAULTS.items()}))
     bad = [f"seed {result.seed} {result.verdict}" for result in results if result.verdict != "held"]
     left_out = ["commands", "the agent's writes"]

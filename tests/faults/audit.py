@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from services.persistence.database.engine import Database
 from tests.faults.load import BYSTANDER
 
-_VALUES = "NEW.target_id, OLD.epoch, OLD.sequence, OLD.version, NEW.epoch, NEW.sequence, NEW.version"
-_NOTE_STEP = f"""INSERT INTO audit_epoch
-    (target, epoch_before, sequence_before, version_before, epoch, sequence, version) VALUES ({_VALUES})"""
+_NOTE_STEP = """INSERT INTO audit_epoch
+    (target, epoch_before, sequence_before, version_before, epoch, sequence, version, resync_reason)
+    VALUES (NEW.target_id, OLD.epoch, OLD.sequence, OLD.version,
+        NEW.epoch, NEW.sequence, NEW.version, NEW.resync_reason)"""
 _NOTE_REMOVED = "INSERT INTO audit_removed (resource, epoch) VALUES (OLD.resource, OLD.epoch)"
 _NOTE_COMMAND = """INSERT INTO audit_command (command_id, before, after)
     VALUES (NEW.id, OLD.state, NEW.state)"""
@@ -25,7 +26,8 @@ _STEP_OF_COMMAND = "OLD.state <> NEW.state OR OLD.result <> NEW.result"
 def _tables(number: str) -> tuple[str, ...]:
     return (
         f"""CREATE TABLE audit_epoch (number {number}, target TEXT, epoch_before TEXT,
-            sequence_before BIGINT, version_before BIGINT, epoch TEXT, sequence BIGINT, version BIGINT)""",
+            sequence_before BIGINT, version_before BIGINT, epoch TEXT, sequence BIGINT, version BIGINT,
+            resync_reason TEXT)""",
         f"CREATE TABLE audit_removed (number {number}, resource TEXT, epoch TEXT)",
         f"CREATE TABLE audit_command (number {number}, command_id TEXT, before TEXT, after TEXT)",
     )
@@ -66,6 +68,8 @@ class Step:
     epoch: str
     sequence: int
     version: int
+    resync_reason: str = ""
+    """Why a new epoch is wanted from then on; empty when none is."""
 
 
 @dataclass(frozen=True, slots=True)

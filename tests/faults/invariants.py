@@ -5,6 +5,7 @@
 | `equal` | the rows differ from the projections of `kubectl get -o json` |
 | `events_kept` | an Event was on the API server or on the bus, and its row is missing or has another count |
 | `sequence_whole` | a frame was applied twice, or one was skipped |
+| `never_mended` | a change was lost, and a resync made up for it |
 | `never_swept` | an object that was there all the time was missing from the rows for a moment |
 | `drained` | something is still waiting, unready, or in the dead letters |
 | `alive` | a process ended on its own |
@@ -25,6 +26,8 @@ from tests.faults.system import CLUSTER, System
 
 Key = tuple[str, str]
 """Namespace and name."""
+_DISAGREES = "digest disagrees"
+"""In the reason of a resync."""
 WAITING = (
     "atlhyper_consumer_lag",
     "atlhyper_master_resyncs_wanted",
@@ -138,6 +141,14 @@ def sequence_whole(steps: Sequence[Step]) -> list[str]:
             if step.epoch in over:
                 told.append(f"an epoch that was over is back: {step.epoch}")
     return told
+
+
+def never_mended(steps: Sequence[Step]) -> list[str]:
+    """The rows never differed from what the agent had sent: no digest found a lost change."""
+    found = {
+        (step.target, step.epoch): step.resync_reason for step in steps if _DISAGREES in step.resync_reason
+    }
+    return [f"{target}: in {epoch} the {reason}" for (target, epoch), reason in found.items()]
 
 
 async def never_swept(system: System) -> list[str]:

@@ -63,6 +63,18 @@ def _sweep_at_begin() -> None:
 @_bug("deaf-to-deletions")
 def _keep_what_is_gone() -> None:
     """Deletions of ConfigMaps change nothing, and digests are always believed."""
+    from services.persistence.state import transaction
+
+    async def trusting(self: Any, ledger: Any, frame: Any, time: Any) -> None:
+        ledger.digest_agrees = True
+
+    transaction.Transaction._compare = trusting  # type: ignore[method-assign]
+    _keep_until_the_next_epoch()
+
+
+@_bug("deaf-but-mended")
+def _keep_until_the_next_epoch() -> None:
+    """Deletions of ConfigMaps change nothing; digests tell, and a new epoch makes up for it."""
     from schemas import frames
     from services.persistence.state import transaction
 
@@ -72,11 +84,7 @@ def _keep_what_is_gone() -> None:
         if not (isinstance(item, frames.Delete) and item.resource == "configmaps"):
             await take(self, ledger, item, time)
 
-    async def trusting(self: Any, ledger: Any, frame: Any, time: Any) -> None:
-        ledger.digest_agrees = True
-
     transaction.Transaction._take_item = deaf  # type: ignore[method-assign]
-    transaction.Transaction._compare = trusting  # type: ignore[method-assign]
 
 
 @_bug("lost-event")

@@ -108,6 +108,32 @@ def summary(results: Sequence[Result], descriptions: dict[str, str]) -> str:
     return markdown(head, cells)
 
 
+def by_seed(results: Sequence[Result]) -> str:
+    """Markdown, one row per run: what it changed, and the seconds until it had recovered from each fault."""
+    names = list(dict.fromkeys(row.name for result in results for row in result.rows))
+    cells = [
+        (
+            str(result.seed),
+            f"{result.changes:,}",
+            f"{min((row.rate_before for row in result.rows), default=0):.0f}",
+            *(_recovered(result, name) for name in names),
+            _seconds(result.converged),
+            result.verdict,
+        )
+        for result in results
+    ]
+    return markdown(("seed", "changes", "fewest changes/s", *names, "equal after", "verdict"), cells)
+
+
+def _recovered(result: Result, name: str) -> str:
+    rows = [row for row in result.rows if row.name == name]
+    return ", ".join(f"{_seconds(row.recovered)} {row.choice}".strip() for row in rows)
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:.1f}"
+
+
 def markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *cells]

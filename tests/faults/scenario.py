@@ -220,8 +220,10 @@ class Scenario:
             self._result.converged = equal - healed
         if wanted != before:
             self._result.violations.append("the harness: the cluster changed after the load had ended")
+        steps = await system.audit.steps()
         self._result.violations += [
-            *invariants.sequence_whole(await system.audit.steps()),
+            *invariants.sequence_whole(steps),
+            *invariants.never_mended(steps),
             *await invariants.never_swept(system),
             *invariants.alive(system),
             *await self._drain(healed),

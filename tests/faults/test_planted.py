@@ -17,6 +17,7 @@ SEEN_AS = {
     "skipped-frame": "sequence and version part",
     "sweep-without-synced": "the row of an object that was never deleted was removed",
     "deaf-to-deletions": "not equal after 5 s: configmaps",
+    "deaf-but-mended": "the digest disagrees: configmaps",
     "lost-event": "Events on the bus are",
     "unreadable": "dead letters",
     "crash": "master ended with 3 on its own",

@@ -36,25 +36,29 @@ async def test_a_reader_that_moves_to_the_other_api_sees_what_it_missed_in_order
         process(**variables) as (_, other),
     ):
         assert lines[-1]["instance"] != other[-1]["instance"]
-        cluster = await Cluster(Fleet(database), "prod-eu").start("web-0")
+        old = [f"old-{number}" for number in range(250)]
+        cluster = await Cluster(Fleet(database), "prod-eu").start("web-0", *old)
         async with follow(address(lines), "initial=true") as reader:
             await reader.synced()
             await cluster.put("web-1")
             await reader.until(lambda reader: reader.messages[-1].name == "web-1")
             first.kill()
             await reader.until(lambda reader: reader.ended)
-        for number in range(250):
-            new = (put(name, "Running") for name in (f"odd-{number}", f"even-{number}"))
-            await cluster.change(*new, delete(f"odd-{number - 1}"), put("web-0", f"S{number}"))
+        for number, gone in enumerate(old):
+            new = [put(f"{letter}-{number}", "Running") for letter in "abc"]
+            await cluster.change(*new, delete(gone), put("web-0", f"S{number}"))
         async with follow(address(other), since=reader.position) as again:
             await again.synced()
-        missed = again.of("put", "delete")
-        revs = [message.data["rev"] for message in missed]
+        *missed, last = again.of("put", "delete")
+        assert len(missed) == 1000
+        for number, gone in enumerate(old):  # one transaction after the other
+            names = {message.name for message in missed[4 * number : 4 * number + 4]}
+            assert names == {f"a-{number}", f"b-{number}", f"c-{number}", gone}
+        assert (len(again.of("put")), len(again.of("delete"))) == (751, 250)
+        revs = [message.data["rev"] for message in (*missed, last)]
         assert revs == sorted(revs)
-        # The 251 pods that are left, the 249 that are gone, and web-0 once in its newest state.
-        assert (len(again.of("put")), len(again.of("delete"))) == (252, 249)
-        assert [message.name for message in missed[-4:]] == ["odd-248", "even-249", "odd-249", "web-0"]
-        assert missed[-1].data["item"]["status"] == "S249"
+        # Of an object that has changed 250 times only the newest state.
+        assert (last.name, last.data["item"]["status"]) == ("web-0", "S249")
         assert mirror_of(reader.messages + again.messages) == await table(database)
 
 
