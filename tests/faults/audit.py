@@ -103,6 +103,11 @@ class Audit:
         rows = await self._read("SELECT resource FROM audit_removed ORDER BY number")
         return [resource for (resource,) in rows]
 
+    async def holder(self, lease: str) -> str:
+        """Who has it, as `<instance>/<number>`."""
+        rows = await self._read(f"SELECT holder FROM lease WHERE name = '{lease}'")
+        return str(rows[0][0])
+
     async def command_steps(self) -> list[CommandStep]:
         """Every step of every command, in the order of commits."""
         columns = ", ".join(CommandStep.__slots__)

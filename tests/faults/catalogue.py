@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from services.runtime import failpoints
 from services.runtime.failpoints import Point
 from tests.faults import clocks, storage  # noqa: F401 - they enter theirs
-from tests.faults.fault import FAULTS, POSSIBLE, Steps, fault
-from tests.faults.system import System
+from tests.faults.fault import FAULTS, POSSIBLE, Steps, fault, told_of_silence
+from tests.faults.system import API_SERVER, System
 
-__all__ = ["EVERY", "FAULTS", "IN_TURN", "STEPS"]
+__all__ = ["EVERY", "FAULTS", "HAD_THE_SHARD", "IN_TURN", "STEPS"]
 
+HAD_THE_SHARD = "had the cluster's shard"
+"""What is told of a master that was killed, since the other one had nothing to take over otherwise."""
 UNREAD = 1.5
 """Seconds in which messages come together that nobody reads."""
 
@@ -78,12 +80,19 @@ async def _cut(system: System, dice: random.Random) -> AsyncIterator[str]:
         await system.links[name].mend()
 
 
-@fault("link-half-open", "a link half-open: nothing passes, nothing is closed; old connections never recover")
+@fault(
+    "link-half-open",
+    "a link half-open: nothing passes, nothing is closed; old connections never recover; "
+    "that of the API server is told within 90 s",
+)
 async def _half_open(system: System, dice: random.Random) -> AsyncIterator[str]:
     name = _a_link(system, dice)
     system.links[name].half_open()
     try:
-        yield name
+        if name == API_SERVER:
+            yield f"{name}, told in {await told_of_silence(system):.0f} s"
+        else:
+            yield name
     finally:
         await system.links[name].mend()
 
@@ -174,8 +183,24 @@ for _name in ("agent", "master", "api"):
     fault(f"{_name}-hangs", f"{_name} stopped in its tracks (SIGSTOP)")(_hangs(_name))
 
 
-for _name in ("master", "master-2", "api", "api-2"):
+for _name in ("api", "api-2"):
     fault(f"replica {_name} killed", f"{_name} of two killed with -9", replicated=True)(_killed(_name))
+
+
+def _killed_master(name: str) -> Steps:
+    async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
+        holder = await system.audit.holder(f"shard/{system.target.shard}")
+        await system.services[name].kill()
+        try:
+            yield HAD_THE_SHARD if holder.startswith(f"{name}/") else ""
+        finally:
+            await system.services[name].start()
+
+    return steps
+
+
+for _name in ("master", "master-2"):
+    fault(f"replica {_name} killed", f"{_name} of two killed with -9", replicated=True)(_killed_master(_name))
 
 
 @fault("replica master frozen", "a master of two stands still for longer than its lease", replicated=True)

@@ -4,20 +4,24 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import aiohttp
+
 from tests.faults.disk import MOUNTS
 from tests.faults.shim import COMPILER
-from tests.faults.system import System
+from tests.faults.system import CLUSTER, System
 
 Steps = Callable[[System, random.Random], AsyncIterator[str]]
 """Breaks, yields, mends. What is yielded is what the seed chose, such as which link; may be empty."""
 
 TOLD = 10.0
 """Seconds within which a disk or a database that fails is told."""
+SILENT = 90.0
+"""Seconds within which an API server is told that says nothing on connections that stay open."""
 
 
 class Needs(StrEnum):
@@ -87,3 +91,18 @@ async def told(system: System, words: dict[str, str], since: float | None = None
         if all(text in said.get(name, "") for name, text in words.items()):
             return seconds
         await asyncio.sleep(0.1)
+
+
+async def told_of_silence(system: System) -> float:
+    """Seconds until REST shows no resource of the agent as synced. Raises Wrong after SILENT."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    synced: list[str] = []
+    while loop.time() - began <= SILENT:
+        with suppress(aiohttp.ClientError, TimeoutError):
+            agent = await system.get(f"/agents/kubernetes/{CLUSTER}")
+            synced = [entry["resource"] for entry in agent["collection"] if entry["state"] == "synced"]
+            if agent["collection"] and not synced:
+                return loop.time() - began
+        await asyncio.sleep(0.2)
+    raise Wrong(f"after {SILENT:.0f} s the API server's silence is not told of {', '.join(synced)}")

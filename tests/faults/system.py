@@ -35,6 +35,8 @@ from tests.postgres.server import Postgres
 from tests.tokens import AUTHORIZED, admit
 
 CLUSTER = "faulty"
+API_SERVER = "agent–API server"
+"""The link between them."""
 START = 60.0
 DISKS = {"broker": ("nats/data", 96 * MIB), "database": ("database", 48 * MIB), "agent": ("agent", 16 * MIB)}
 """Folders under the home, by who writes there, with bytes of a disk of their own."""
@@ -146,7 +148,7 @@ class System:
         self.master_broker = await enter(Proxy.to("127.0.0.1", broker_port, self._seed + 2))
         self.links = {
             "agent–broker": self.agent_broker,
-            "agent–API server": self.agent_kube,
+            API_SERVER: self.agent_kube,
             "master–broker": self.master_broker,
         }
         self.database_url = url

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.catalogue import HAD_THE_SHARD
 from tests.faults.scenario import Plan, run
 from tests.faults.system import SHORT
 from tests.postgres.server import Postgres
@@ -21,4 +22,5 @@ async def test_any_replica_may_be_killed(tmp_path: Path, postgres: Postgres) -> 
     plan = Plan(faults=names, replicas=2, outage=(8.0, 10.0), variables=variables)
     result = await run(tmp_path / "run", 1, plan, postgres=postgres)
     assert result.verdict == "held", result.text()
+    assert any(row.choice == HAD_THE_SHARD for row in result.rows), result.text()
     assert all(row.recovered is not None and row.recovered <= 10 for row in result.rows), result.text()
