@@ -51,10 +51,11 @@ class HeartbeatReader:
                     signs.append(Sign(target, delivery.body, delivery.stream_time))
                 case Core(noun="heartbeat", rest=("master", _)):
                     beats.append(Beat(delivery.stream_time, delivery.body.interval))
+        last, self._last_beat = self._last_beat, []  # unknown if the transaction fails: it may have been made
         if beats:
-            beats = [*self._last_beat, *beats]
+            beats = [*last, *beats]
         rivals = await self._work.run(topology.HEARTBEATS, store_signs(self._db, signs, beats, cursor))
-        self._last_beat = beats[-1:] or self._last_beat
+        self._last_beat = beats[-1:] or last
         for rival in rivals:
             await self._superseding.meet(rival)
         await asyncio.sleep(GATHER)

@@ -108,8 +108,10 @@ async def check(connection: AsyncConnection, holding: Holding) -> None:
 
 
 class Leases:
-    """The leases as one process deals with them: `holder` is its name, `ttl` the
-    seconds that one lasts, LONGEST at most."""
+    """The leases as one process deals with them.
+
+    `holder` is its name, `ttl` the seconds that one lasts, LONGEST at most.
+    """
 
     def __init__(self, db: Database, holder: str, ttl: float) -> None:
         self.holder = holder

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from services.runtime import failpoints
 from services.runtime.failpoints import Point
@@ -190,11 +191,8 @@ for _name in ("api", "api-2"):
 def _killed_master(name: str) -> Steps:
     async def steps(system: System, dice: random.Random) -> AsyncIterator[str]:
         holder = await system.audit.holder(f"shard/{system.target.shard}")
-        await system.services[name].kill()
-        try:
+        async with asynccontextmanager(_killed(name))(system, dice):
             yield HAD_THE_SHARD if holder.startswith(f"{name}/") else ""
-        finally:
-            await system.services[name].start()
 
     return steps
 
