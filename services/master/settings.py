@@ -5,7 +5,7 @@ import socket
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.persistence.leases import LONGEST
+from services.persistence import LONGEST_LEASE
 from services.runtime.settings import BusSettings, Duration, MetricsSettings, StoreSettings
 
 
@@ -17,7 +17,7 @@ class MasterSettings(BusSettings, StoreSettings, MetricsSettings):
     instance: str = Field(default_factory=socket.gethostname, pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
     """Name of this master among its replicas, in its heartbeat and on its leases; by default the host's."""
 
-    lease: Duration = Field(default=6.0, ge=1.0, le=LONGEST)
+    lease: Duration = Field(default=6.0, ge=1.0, le=LONGEST_LEASE)
     """How long another master waits before it takes over from one that says nothing any longer; the same for
     all. A lease is renewed six times in it."""
 

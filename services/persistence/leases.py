@@ -20,7 +20,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.persistence import tables
+from services.persistence import LONGEST_LEASE, tables
 from services.persistence.database import clock
 from services.persistence.database.dialects import insert_new, upsert
 from services.persistence.database.engine import Database
@@ -29,9 +29,7 @@ from services.runtime.failpoints import Point, reach
 
 MEMBER = "member/"
 """Before the holder's name: the row of a replica that is alive; nobody else takes it."""
-LONGEST = 60.0
-"""Seconds that a lease lasts at most."""
-_BEYOND = timedelta(seconds=2 * LONGEST)
+_BEYOND = timedelta(seconds=2 * LONGEST_LEASE)
 """No lease lasts so long: one that ends later was given before the database's clock was set back, and its
 holder, if it is there, would have renewed it."""
 _FORGET_MEMBERS = timedelta(minutes=1)
@@ -110,7 +108,7 @@ async def check(connection: AsyncConnection, holding: Holding) -> None:
 class Leases:
     """The leases as one process deals with them.
 
-    `holder` is its name, `ttl` the seconds that one lasts, LONGEST at most.
+    `holder` is its name, `ttl` the seconds that one lasts, LONGEST_LEASE at most.
     """
 
     def __init__(self, db: Database, holder: str, ttl: float) -> None:

@@ -205,7 +205,8 @@ async def test_it_follows_over_an_api_that_restarts(
                 await command.until(f"[pod/{pod.name}/app] line {number - 1}\n".encode())
             await log_reading.restart_api(lambda: write(50))
             write(50)
-        await command.until(f"[pod/{pods[0].name}/app] line {number - 1}\n".encode())
+        for pod in pods:
+            await command.until(f"[pod/{pod.name}/app] line {number - 1}\n".encode())
         pods[0].log().write("the end")
         await command.until(b"the end\n")
         command.process.send_signal(signal.SIGINT)
