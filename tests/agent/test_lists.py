@@ -3,13 +3,10 @@
 import asyncio
 import json
 import urllib.request
-from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import pytest
 from aiohttp import web
 
@@ -26,6 +23,7 @@ from tests.agent.fixtures import RunAgent
 from tests.agent.proxy import Cut, Fault, FaultProxy
 from tests.agent.test_bad_answers import status
 from tests.agent.test_collection import STATE_KINDS, state_of
+from tests.cluster.stored import store_namespaces
 
 CONFIGMAPS = KINDS["configmaps"]
 
@@ -141,35 +139,13 @@ async def test_large_objects_come_in_small_pages(own_control_plane: ControlPlane
 async def test_many_namespaces(run_agent: RunAgent, own_control_plane: ControlPlane) -> None:
     """10,000 namespaces are one resource among others: no watch each, and all of them arrive, also later."""
     plane, count = own_control_plane, 10_000
-    await store_namespaces(plane, range(count))
+    await asyncio.to_thread(store_namespaces, plane, range(count))
     async with run_agent(AGENT_KUBECONFIG=str(plane.kubeconfig)) as heard:
         await heard.until(lambda h: h.synced() == STATE_KINDS)
         assert len(heard.objects("namespaces")) >= count
         await asyncio.to_thread(plane.kubectl, "create", "configmap", "new", "-n", f"team-{count - 1}")
         await heard.until(lambda h: (f"team-{count - 1}", "new") in h.objects("configmaps"))
         assert {item.relists for item in heard.heartbeats[-1].collection} <= {0, 1}
-
-
-async def store_namespaces(plane: ControlPlane, numbers: Sequence[int]) -> None:
-    """`team-N`, as the API server keeps them, straight into etcd: it would take a minute over its API."""
-
-    def put(number: int) -> dict[str, object]:
-        name = f"team-{number}"
-        metadata = {"name": name, "uid": str(uuid4()), "creationTimestamp": "2026-11-01T00:00:00Z"}
-        stored = {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": metadata | {"labels": {"kubernetes.io/metadata.name": name}},
-            "spec": {"finalizers": ["kubernetes"]},
-            "status": {"phase": "Active"},
-        }
-        key, value = f"/registry/namespaces/{name}".encode(), json.dumps(stored).encode()
-        return {"requestPut": {"key": b64encode(key).decode(), "value": b64encode(value).decode()}}
-
-    async with httpx.AsyncClient(base_url=plane.layout.url("etcd"), timeout=30) as etcd:
-        for start in range(0, len(numbers), 100):
-            puts = [put(number) for number in numbers[start : start + 100]]
-            (await etcd.post("/v3/kv/txn", json={"success": puts})).raise_for_status()
 
 
 async def test_metrics_tell_the_collection(

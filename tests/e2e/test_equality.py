@@ -13,11 +13,13 @@ from benchmarks.stage import populated_cluster
 from schemas.kubernetes import KINDS
 from schemas.kubernetes.kind import Kind
 from services.cli.cluster.control_plane import ControlPlane
+from tests.cluster.stored import store_namespaces
 from tests.e2e.objects import one_of_each
 from tests.e2e.system import System
 
 PODS = 5000
 NODES = 50
+MANY = 10_000
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.cluster]
 
@@ -145,6 +147,17 @@ def test_summary_counts_what_is_there(big_system: System) -> None:
     assert cluster["summary"]["pods"]["Running"] >= PODS
     assert cluster["summary"]["workloads"]["deployments"]["ready"] >= PODS
     assert cluster["summary"]["events"]["Normal"] > 0
+
+
+def test_many_namespaces(big_system: System, big_cluster: ControlPlane) -> None:
+    """10,000 more of them, all at once: all are shown, and what is in the last one."""
+    store_namespaces(big_cluster, range(MANY))
+    big_cluster.kubectl("create", "configmap", "new", "-n", f"team-{MANY - 1}")
+    path = f"{big_system.api_url}/api/v1/clusters/big/configmaps/team-{MANY - 1}/new"
+    big_system.until(lambda: big_system.http.get(path).status_code == 200)
+    namespaces = KINDS["namespaces"]
+    big_system.until(lambda: not difference(big_system, big_cluster, namespaces), 60)
+    assert len(shown(big_system, namespaces)) > MANY
 
 
 def test_ctrl_c_ends_everything(big_cluster: ControlPlane, big_system: System) -> None:

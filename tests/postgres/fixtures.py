@@ -8,15 +8,20 @@
         own_postgres.kill()                  # kill -9; also stop(), pause(), resume()
         own_postgres.start()                 # again, on the same port; launch() does not wait for it
 
+    def test_3(postgres_disk):               # one whose disk can be full (only root can mount one)
+        server, disk = postgres_disk
+        disk.fill()
+
 `postgres` is the server that the whole run shares: `postgres.execute("SELECT …", database="test_7")` looks
 into it as the superuser. Methods block for at most some seconds and may be called in an async test. Tests
 that shall hold on both databases live in tests/persistence and take `new_url` or `db` from its conftest.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from tests.faults.disk import MIB, Disk
 from tests.postgres.server import Postgres
 
 
@@ -38,6 +43,23 @@ def own_postgres() -> Iterator[Postgres]:
     try:
         server.start()
         yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def postgres_disk() -> AsyncIterator[tuple[Postgres, Disk]]:
+    """A server of this test's own, and the disk on which all that it has is."""
+    server = Postgres()
+    try:
+        async with Disk(server.folder / "data", 256 * MIB) as disk:
+            server.own(disk.folder)
+            server.start()
+            try:
+                yield server, disk
+            finally:
+                disk.make_room()
+                server.kill()
     finally:
         server.close()
 

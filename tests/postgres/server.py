@@ -52,7 +52,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="atlhyper-postgres-"))
-        self._own(self.folder)
+        self.own(self.folder)
         self._bin = self._binaries()
 
     # --- its life ---
@@ -60,7 +60,7 @@ class Postgres:
     def start(self) -> None:
         """Make the cluster at the first start; returns when it answers. The port stays the same."""
         data = self.folder / "data"
-        if not data.exists():
+        if not (data / "PG_VERSION").exists():
             self._make(data)
         deadline = time.monotonic() + _START
         self.launch()
@@ -125,6 +125,11 @@ class Postgres:
             self._guard.wait(_START)
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def own(self, path: Path) -> None:
+        """Let a file or folder be that of the user who runs it."""
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid, follow_symlinks=False)
+
     # --- its databases ---
 
     def url(self, database: str = "postgres", *, user: str = "postgres", password: str = "") -> str:
@@ -168,7 +173,7 @@ class Postgres:
     def _make(self, data: Path) -> None:
         secret = self.folder / "password"
         secret.write_text(self.password)
-        self._own(secret)
+        self.own(secret)
         command: list[str | Path] = [self._bin / "initdb", "-D", data, "-U", "postgres", "--pwfile", secret]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-sync", "--locale=C.UTF-8"]
         # Many machines' PostgreSQL sorts by a language, and what we read must not depend on it. It takes ICU,
@@ -219,7 +224,7 @@ class Postgres:
                 copy = self.folder / "pginstall"
                 shutil.copytree(folder.parent, copy, symlinks=True)
                 for path in (copy, *copy.rglob("*")):
-                    self._own(path)
+                    self.own(path)
                 if self._can_run(copy / "bin"):
                     return copy / "bin"
         shutil.rmtree(self.folder)
@@ -247,10 +252,6 @@ class Postgres:
         if self._user is not None:
             options |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         return options
-
-    def _own(self, path: Path) -> None:
-        if self._user is not None:
-            os.chown(path, self._user.pw_uid, self._user.pw_gid, follow_symlinks=False)
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
