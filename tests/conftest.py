@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services.runtime import logs
-from tests.ports import free_port
+# An assert in what tests share tells its values, too.
+pytest.register_assert_rewrite(
+    *(f"tests.{path.stem}" for path in Path(__file__).parent.iterdir() if path.stem != "conftest")
+)
+
+from services.runtime import logs  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 # The fixtures that start real servers live beside the tests of those servers.
 pytest_plugins = [

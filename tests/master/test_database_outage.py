@@ -45,19 +45,14 @@ async def well(master: MasterProcess) -> None:
 
 
 async def told(master: MasterProcess, text: str) -> None:
-    """Readiness names the cause in time."""
-    assert await telling(master, text) < TOLD
-
-
-async def telling(master: MasterProcess, text: str) -> float:
-    """Seconds until readiness names the cause; those in which the machine stood still do not count."""
+    """Readiness names the cause in time; seconds in which the machine stood still do not count."""
 
     async def says_so() -> bool:
         return text in await master.trouble()
 
     async with Stopwatch() as watch:
         await until(says_so)
-    return watch.seconds
+    assert watch.seconds < TOLD
 
 
 async def say(agent: BusAgent, first: int, count: int, *, size: int = 0) -> None:
