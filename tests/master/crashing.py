@@ -44,6 +44,12 @@ WIDTH = 40
 OBJECTS = 10
 FICKLE = 4
 """One in so many of the authors wants each command's end as soon as it is accepted."""
+HESITANT = "db"
+"""Objects of every second one of these are only looked at for some time: there each cancel comes before the
+effect, however slow the machine is. The others' may come too late.
+"""
+HESITATES = 30.0
+"""Seconds of that, unless it is canceled."""
 TAKES = 0.8
 """Seconds of one effect: so many commands are under way, and not thousands done."""
 CALL = 10.0
@@ -71,6 +77,11 @@ class Scaling(WorldActions):
 
     def declared(self) -> Mapping[str, Action]:
         return {SCALE.name: SCALE}
+
+    async def look(self, command: Command) -> bytes:
+        if command.object.name.startswith(HESITANT):
+            await asyncio.sleep(HESITATES)
+        return await super().look(command)
 
     async def perform(self, command: Command, seen: bytes, progress: Progress) -> Outcome:
         await asyncio.sleep(TAKES)
@@ -115,13 +126,15 @@ class Authors:
             await cancelled(task)
 
     async def _author(self, number: int) -> None:
+        kind = HESITANT if number % (2 * FICKLE) == 0 else "web"
+        about = {"resource": "deployments", "namespace": "shop", "name": f"{kind}-{number % OBJECTS}"}
         while self._asking:
             key = uuid7()
             self.asked.append(key)
             body = {
                 "target": {"kind": TARGET.kind.value, "id": TARGET.id},
                 "action": SCALE.name,
-                "object": {"resource": "deployments", "namespace": "shop", "name": f"web-{number % OBJECTS}"},
+                "object": about,
                 "params": {"replicas": len(self.asked)},
             }
             item = await self._answer("POST", "/commands", json=body, headers={"Idempotency-Key": key})
