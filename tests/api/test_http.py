@@ -3,8 +3,8 @@
 import asyncio
 import json
 import shutil
-import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -146,29 +146,26 @@ async def test_a_head_that_does_not_come_loses_its_connection(
 ) -> None:
     """Connections that only trickle would add up; also when a byte comes now and then."""
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.3)
-    loop, answer = asyncio.get_running_loop(), b""
-    with socket.socket() as connection:
-        connection.setblocking(False)
-        await loop.sock_connect(connection, (odd.host, odd.port))
-        await loop.sock_sendall(connection, start)
-        async with asyncio.timeout(30):
-            while (some := await _some(connection)) != b"":
-                answer += some or b""
-                if start and not answer:
-                    await loop.sock_sendall(connection, b"X")
+    reader, writer = await asyncio.open_connection(odd.host, odd.port)
+    reading = asyncio.create_task(_all(reader))
+    async with asyncio.timeout(30):
+        writer.write(start)
+        while not (await asyncio.wait([reading], timeout=0.05))[0]:
+            if start:
+                writer.write(b"X")
+    writer.close()
+    answer = reading.result()
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"request-timeout" in answer
 
 
-async def _some(connection: socket.socket) -> bytes | None:
-    """What comes within a moment; empty at the end, None when nothing comes."""
-    try:
-        async with asyncio.timeout(0.05):
-            return await asyncio.get_running_loop().sock_recv(connection, 9000)
-    except TimeoutError:
-        return None
-    except ConnectionResetError:  # a byte was on its way when the server closed; what it had said came before
-        return b""
+async def _all(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end; that is a reset where a byte of ours crosses it."""
+    content = b""
+    with suppress(ConnectionResetError):
+        while some := await reader.read(9000):
+            content += some
+    return content
 
 
 async def test_a_kept_connection_has_as_long_for_each_head(
